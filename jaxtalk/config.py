@@ -1,0 +1,95 @@
+"""The settings every experiment shares, and how a file of settings becomes a frozen record.
+
+A config file under `configs/` starts from `base()`, sets `method`, `model` and `stages`, and returns it locked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import ml_collections
+
+from jaxtalk.errors import JaxtalkError
+
+T = TypeVar("T")
+
+
+def base() -> ml_collections.ConfigDict:
+    """Settings outside any system. Paths are strings; an empty string means "the default place in the run folder"."""
+    config = ml_collections.ConfigDict()
+    config.method = ""
+    config.seed = 0
+    config.data = ml_collections.ConfigDict(
+        {
+            "clips": (),  # folders made by `jaxtalk prepare`; packed into WORKDIR/dataset at the first run
+            "dataset": "",  # or an already packed dataset (`jaxtalk pack`)
+            "identities": (),  # of a packed dataset, train on these only; empty: all of its training split
+            "size": 64,  # frames are resized to this many pixels on their shorter side
+            "audio_feature": "mfcc",  # mfcc, mel, or deepspeech (a file of the user's)
+            "test_seconds": 10.0,  # last part of each clip, never trained on
+            "guard_seconds": 1.0,  # left out between training and test frames
+            "workers": 0,  # processes that make examples; 0: threads of this process
+            "cache_bytes": 4 << 30,  # decoded frames are kept in memory up to this size
+        }
+    )
+    config.train = ml_collections.ConfigDict(
+        {
+            "log_every": 100,
+            "preview_every": 1000,
+            "checkpoint_every": 1000,
+            "keep_checkpoints": 2,
+            "fsdp": 1,  # devices over which large parameters are split
+            "tensorboard": False,  # needs the extra `tensorboard`
+        }
+    )
+    config.evaluation = ml_collections.ConfigDict(
+        {
+            "protocols": (),  # run by train.py after training
+            "max_frames": 50,  # evenly spaced over the test frames; 0: all
+        }
+    )
+    return config
+
+
+def frozen(cls: type[T], settings: Mapping[str, Any], where: str) -> T:
+    """Turns a (nested) mapping into the frozen dataclass `cls`. Raises `JaxtalkError` for unknown or missing keys."""
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    unknown = sorted(set(settings) - set(fields))
+    if unknown:
+        raise JaxtalkError(f"{where}.{unknown[0]}: no such setting; known are {', '.join(sorted(fields))}")
+    values: dict[str, Any] = {}
+    for name, value in settings.items():
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint):
+            value = frozen(typing.cast(type, hint), value, f"{where}.{name}")
+        elif typing.get_origin(hint) is tuple or isinstance(value, list):
+            value = tuple(value)
+        values[name] = value
+    missing = sorted(
+        name
+        for name, field in fields.items()
+        if name not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    )
+    if missing:
+        raise JaxtalkError(f"{where}.{missing[0]}: this setting is missing")
+    return cls(**values)
+
+
+def as_plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """The config as JSON can hold it: tuples become lists, placeholders None."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping | ml_collections.ConfigDict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        if isinstance(value, types.FunctionType):
+            raise TypeError("a config holds data, not functions")
+        return value
+
+    return typing.cast(dict[str, Any], plain(config))
