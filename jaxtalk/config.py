@@ -36,6 +36,15 @@ def base() -> ml_collections.ConfigDict:
             "cache_bytes": 4 << 30,  # decoded frames are kept in memory up to this size
         }
     )
+    config.synthetic = ml_collections.ConfigDict(
+        {  # speakers made before training, in WORKDIR/synthetic, and added to data.clips; 0 identities: none
+            "identities": 0,
+            "utterances": 1,
+            "seconds": 20.0,
+            "size": 128,
+            "seed": 0,
+        }
+    )
     config.train = ml_collections.ConfigDict(
         {
             "log_every": 100,
@@ -50,6 +59,13 @@ def base() -> ml_collections.ConfigDict:
         {
             "protocols": (),  # run by train.py after training
             "max_frames": 50,  # evenly spaced over the test frames; 0: all
+        }
+    )
+    config.samples = ml_collections.ConfigDict(
+        {  # videos that train.py makes after training, in WORKDIR/samples
+            "audio": (),  # recordings of speech
+            "babble_seconds": 0.0,  # a synthetic utterance of this length
+            "pose": "mirror",  # hold, loop, mirror, or a clip's folder
         }
     )
     return config
