@@ -1,0 +1,1 @@
+"""Parametric face models behind one type, landmark sets, and the rasterizer that draws them."""
