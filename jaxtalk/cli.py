@@ -1,0 +1,176 @@
+"""The command line: `jaxtalk VERB`. Each verb imports what it needs when it runs, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jaxtalk.errors import reported_errors
+
+_FILE = click.Path(path_type=Path)
+
+
+class _Verb(click.Command):
+    """A verb whose help keeps its examples as they are written, and whose `JaxtalkError` becomes one line."""
+
+    def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.examples:
+            with formatter.section("Examples"):
+                for line in self.examples.strip().splitlines():
+                    formatter.write(f"  {line.strip()}\n")
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with reported_errors():
+            return super().invoke(ctx)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="jaxtalk", prog_name="jaxtalk")
+def main() -> None:
+    """From a talking video to a talking head.
+
+    Training and evaluation have scripts of their own: train.py and eval.py.
+    """
+
+
+def verb(examples: str) -> Callable[[Callable[..., Any]], click.Command]:
+    return main.command(cls=_Verb, examples=examples)
+
+
+@verb("""
+    jaxtalk prepare talk.mp4 --out clips/anna --identity anna
+    jaxtalk prepare talk.mp4 --out clips/anna --face-model procedural   # needs no downloaded face model
+    """)
+@click.argument("video", type=_FILE)
+@click.option("--out", type=_FILE, required=True, help="Folder of the clip to make.")
+@click.option("--identity", default="", help="Who speaks; the folder's name when not given.")
+@click.option("--size", default=512, show_default=True, help="Side of the frames, pixels.")
+@click.option("--fps", default=25.0, show_default=True, help="Frames a second of the clip.")
+@click.option("--landmarker", type=_FILE, help="MediaPipe's face_landmarker.task; else cached or downloaded.")
+@click.option("--face-model", type=click.Choice(["ict", "procedural"]), default="ict", show_default=True)
+@click.option("--face-model-file", type=_FILE, help="The face model as a file; else cached or downloaded.")
+@click.option("--audio", type=_FILE, help="Sound from this file in place of the video's own.")
+@click.option("--overwrite", is_flag=True, help="Replace a clip made with other settings.")
+def prepare(video: Path, out: Path, **options: Any) -> None:
+    """Turn a talking VIDEO into a clip to learn from."""
+    from jaxtalk.preparation.prepare import PrepareOptions, prepare_clip
+
+    clip = prepare_clip(video, out, PrepareOptions(**options))
+    click.echo(f"{clip.path}: {clip.meta.num_frames} frames of {clip.meta.identity} at {clip.meta.fps:g} fps")
+
+
+@verb("""
+    jaxtalk synthetic --out clips --identities 8 --utterances 4 --seconds 10
+    """)
+@click.option("--out", type=_FILE, required=True, help="Folder for the clips.")
+@click.option("--identities", default=4, show_default=True, help="Number of speakers.")
+@click.option("--utterances", default=2, show_default=True, help="Clips of each speaker.")
+@click.option("--seconds", default=8.0, show_default=True, help="Length of each clip.")
+@click.option("--size", default=128, show_default=True, help="Side of the frames, pixels.")
+@click.option("--seed", default=0, show_default=True)
+def synthetic(out: Path, **options: Any) -> None:
+    """Make clips of procedural speakers with exact ground truth."""
+    from jaxtalk.synthetic.corpus import write_corpus
+
+    clips = write_corpus(out, **options)
+    click.echo(f"{out}: {len(clips)} clips")
+
+
+@verb("""
+    jaxtalk pack clips/* --out dataset --held-out anna
+    """)
+@click.argument("clips", type=_FILE, nargs=-1, required=True)
+@click.option("--out", type=_FILE, required=True, help="Folder of the dataset.")
+@click.option("--held-out", multiple=True, metavar="ID", help="Identity kept for the test split; may be repeated.")
+def pack(clips: tuple[Path, ...], out: Path, held_out: tuple[str, ...]) -> None:
+    """Pack CLIPS into one dataset, split by identity."""
+    from jaxtalk.datasets import pack as pack_clips
+
+    pack_clips(clips, out, held_out=held_out)
+    click.echo(f"{out}: {len(clips)} clips packed")
+
+
+@verb("""
+    jaxtalk synthesize --workdir runs/anna --audio speech.wav --out anna_says.mp4
+    jaxtalk synthesize --workdir runs/anna --audio speech.mp3 --out a.mp4 --pose mirror --frames-dir frames
+    """)
+@click.option("--workdir", type=_FILE, required=True, help="Folder of a trained run.")
+@click.option("--audio", type=_FILE, required=True, help="Speech: any sound or video file, of any length.")
+@click.option("--out", type=_FILE, required=True, help="The mp4 to write.")
+@click.option("--avatar", "--identity", "avatar", help="Which head of the run; needed when it has several.")
+@click.option("--pose", default="hold", show_default=True, metavar="hold|loop|mirror|CLIP", help="How the head moves.")
+@click.option("--frames-dir", type=_FILE, help="Write the frames as PNG files here, too.")
+@click.option("--features", type=_FILE, help="The speech's features made elsewhere (.npy), for runs that read them.")
+def synthesize(workdir: Path, audio: Path, out: Path, **options: Any) -> None:
+    """Let a trained head say the speech of a file: an mp4 with sound.
+
+    The head's movement: hold keeps one pose, loop and mirror repeat the training clip's, and a CLIP lends its own.
+    """
+    from jaxtalk.synthesis.synthesize import synthesize as run
+
+    result = run(workdir, audio, out, **options)
+    click.echo(
+        f"{result.path}: {result.frames} frames, {result.seconds:.2f} s, rendered at {result.render_fps:.1f} frames/s"
+    )
+
+
+@verb("""
+    jaxtalk verify anna_says.mp4
+    """)
+@click.argument("file", type=_FILE)
+def verify(file: Path) -> None:
+    """Tell whether FILE is a video of ours, and what it was made from.
+
+    Exit code 0: it is, unchanged. 1: no provenance, or changed since. 2: no such file.
+    """
+    from jaxtalk.synthesis.provenance import verify as check
+
+    report = check(file)
+    click.echo(report.text)
+    sys.exit(0 if report.intact else 1)
+
+
+@verb("""
+    jaxtalk bench --config configs/ad_nerf.py:tiny
+    jaxtalk bench --config configs/ad_nerf.py:paper --size 512 --out bench.json
+    """)
+@click.option("--config", required=True, metavar="FILE.py[:VARIANT]", help="A training config.")
+@click.option("--size", type=int, help="Side of the frames, pixels; the config's when not given.")
+@click.option("--seconds", default=10.0, show_default=True, help="Time for each measurement.")
+@click.option("--out", type=_FILE, help="Write the figures as JSON here.")
+def bench(config: str, size: int | None, seconds: float, out: Path | None) -> None:
+    """Measure training and rendering of any system on this device."""
+    from jaxtalk.bench import run
+
+    run(config, size=size, seconds=seconds, out=out)
+
+
+@main.group()
+def weights() -> None:
+    """Pretrained files: list them, get one."""
+
+
+@weights.command("list", cls=_Verb, examples="jaxtalk weights list")
+def weights_list() -> None:
+    """What can be had, its licence, and whether it is here."""
+    from jaxtalk import weights as register
+
+    register.print_table()
+
+
+@weights.command("get", cls=_Verb, examples="jaxtalk weights get ict_facekit\njaxtalk weights get face_landmarker")
+@click.argument("name")
+@click.option("--from", "source", type=_FILE, help="A file or folder of yours in place of a download.")
+def weights_get(name: str, source: Path | None) -> None:
+    """Put the pretrained file NAME into the cache, its hash checked."""
+    from jaxtalk import weights as register
+
+    click.echo(register.get(name, source=source))
