@@ -72,7 +72,7 @@ def prepare(video: Path, out: Path, **options: Any) -> None:
     """)
 @click.option("--out", type=_FILE, required=True, help="Folder for the clips.")
 @click.option("--identities", default=4, show_default=True, help="Number of speakers.")
-@click.option("--utterances", default=2, show_default=True, help="Clips of each speaker.")
+@click.option("--utterances", "utterances_per_identity", default=2, show_default=True, help="Clips of each speaker.")
 @click.option("--seconds", default=8.0, show_default=True, help="Length of each clip.")
 @click.option("--size", default=128, show_default=True, help="Side of the frames, pixels.")
 @click.option("--seed", default=0, show_default=True)
@@ -114,7 +114,7 @@ def synthesize(workdir: Path, audio: Path, out: Path, **options: Any) -> None:
 
     The head's movement: hold keeps one pose, loop and mirror repeat the training clip's, and a CLIP lends its own.
     """
-    from jaxtalk.synthesis.synthesize import synthesize as run
+    from jaxtalk.synthesis import synthesize as run
 
     result = run(workdir, audio, out, **options)
     click.echo(

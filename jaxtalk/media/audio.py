@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import av
@@ -36,7 +36,7 @@ def soundtrack_format(path: str | os.PathLike[str]) -> tuple[int, int]:
     return next((known for known in AAC_RATES if known >= rate), AAC_RATES[-1]), min(channels, 2)
 
 
-def audio_blocks(path: str | os.PathLike[str], rate: int, channels: int) -> Iterator[np.ndarray]:
+def audio_blocks(path: str | os.PathLike[str], rate: int, channels: int) -> Generator[np.ndarray, None, None]:
     """Decodes the first sound stream in blocks [n, channels] float32 of some thousand samples: constant memory.
 
     `channels` is 1 (a mean of the source's) or 2. Raises `MediaError` as `load_audio` does.

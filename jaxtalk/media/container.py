@@ -19,7 +19,7 @@ class MediaError(JaxtalkError):
 
 @contextlib.contextmanager
 def open_media(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """Opens a file for reading. Raises `MediaError` when it is missing, empty, or no media file; also while decoding."""
+    """Opens a file for reading. Raises `MediaError` when it is missing, empty or no media file, then or in decoding."""
     path = Path(path)
     if not path.exists():
         raise MediaError(f"{path}: no such file")

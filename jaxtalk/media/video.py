@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -104,10 +105,8 @@ class VideoWriter:
         """Gives up: nothing stays on disk."""
         if self._sound is not None:
             self._sound.stop()
-        try:
+        with contextlib.suppress(av.FFmpegError):  # the file goes anyway
             self._container.close()
-        except av.FFmpegError:
-            pass  # the file goes anyway
         self._partial.unlink(missing_ok=True)
 
     def __enter__(self) -> VideoWriter:
@@ -135,7 +134,9 @@ class _Sound:
                     f"sound at {self.rate} Hz with {self.channels} channels: AAC takes 1 or 2 channels at "
                     f"{', '.join(map(str, AAC_RATES))} Hz; resample it first"
                 )
-            self._blocks = (samples[i : i + 4096] for i in range(0, len(samples), 4096))
+            self._blocks: Generator[np.ndarray, None, None] = (
+                samples[i : i + 4096] for i in range(0, len(samples), 4096)
+            )
         else:
             self.rate, self.channels = soundtrack_format(source)
             self._blocks = audio_blocks(source, self.rate, self.channels)

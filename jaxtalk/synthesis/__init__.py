@@ -1,0 +1,7 @@
+"""A trained head and a recording of speech become a video with sound that says where it comes from."""
+
+from __future__ import annotations
+
+from jaxtalk.synthesis.pipeline import SynthesisResult, synthesize
+
+__all__ = ["SynthesisResult", "synthesize"]

@@ -1,0 +1,89 @@
+"""The heads of a run: found by name, fitted when they are missing or older than the run's parameters."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxtalk.clip import ClipView
+from jaxtalk.errors import JaxtalkError
+from jaxtalk.methods.api import Avatar, Run, load_method
+
+_ORIGIN = "made_from.json"  # in an avatar's folder: which parameters it holds, and whose head it is
+
+
+def open_avatar(run: Run, name: str | None = None) -> tuple[Avatar, dict[str, Any]]:
+    """An avatar of the run, by its clip's name or its identity; the first clip's when no name is given.
+
+    Reads WORKDIR/avatars/NAME, or lets the method fit it from the clip's training part and keeps it there. An avatar
+    made from other parameters than the run has now is made again. Returns the avatar and what is known of it (name,
+    identity, consent, synthetic). Raises `JaxtalkError` for an unknown name.
+    """
+    method = load_method(run.config.method)
+    clip = _choose(run, name)
+    folder = run.workdir / "avatars" / (clip.name if clip is not None else str(name))
+    origin = _read_origin(folder)
+    state = state_sha256(run.workdir)
+    if folder.is_dir() and (clip is None or state is None or origin.get("state_sha256") == state):
+        return method.load_avatar(folder), origin
+    assert clip is not None
+    from jaxtalk.input.clips import training_part
+
+    avatar = method.fit(run, training_part(clip, run.config.data))
+    origin = {
+        "state_sha256": state,
+        "name": clip.name,
+        "identity": clip.meta.identity,
+        "synthetic": clip.meta.synthetic,
+        "consent": dict(clip.meta.consent),
+    }
+    _save(avatar, folder, origin)
+    return avatar, origin
+
+
+def state_sha256(workdir: Path) -> str | None:
+    """The hash over parameters, optimiser and averages that a finished run leaves as its last line of metrics."""
+    try:
+        lines = (workdir / "metrics.jsonl").read_text().splitlines()
+        return json.loads(lines[-1]).get("state_sha256")
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _choose(run: Run, name: str | None) -> ClipView | None:
+    """The clip of that name or identity; None when the avatar is there and its clip is not (a run folder moved)."""
+    from jaxtalk.input.clips import open_clips
+
+    try:
+        clips: Sequence[ClipView] = open_clips(run.config, run.workdir)
+    except JaxtalkError:
+        if name is not None and (run.workdir / "avatars" / name).is_dir():
+            return None
+        raise
+    chosen = [clip for clip in clips if name is None or name in (clip.name, clip.meta.identity)]
+    if not chosen:
+        known = ", ".join(clip.name for clip in clips)
+        raise JaxtalkError(f"{run.workdir}: there is no head {name!r} in this run; known are {known}")
+    return chosen[0]
+
+
+def _save(avatar: Avatar, folder: Path, origin: Mapping[str, Any]) -> None:
+    """Writes the avatar's folder so that it appears whole or not at all."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    avatar.save(partial)
+    (partial / _ORIGIN).write_text(json.dumps(origin, indent=1))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
+
+
+def _read_origin(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / _ORIGIN).read_text())
+    except (OSError, ValueError):
+        return {"name": folder.name}

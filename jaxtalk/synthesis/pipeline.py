@@ -1,0 +1,177 @@
+"""From a run folder and a recording to an mp4: speech windows and poses in, frames rendered, encoded as they come."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxtalk.clip import Clip
+from jaxtalk.config import as_plain
+from jaxtalk.errors import JaxtalkError
+from jaxtalk.media.video import VideoWriter
+from jaxtalk.methods.api import Avatar, Drive, Run, load_method
+from jaxtalk.progress import bar
+from jaxtalk.synthesis import poses, provenance
+from jaxtalk.synthesis.avatars import open_avatar, state_sha256
+from jaxtalk.synthesis.frames import FrameFolder
+from jaxtalk.synthesis.speech import count_frames, speech_windows
+
+_CHUNK_PIXELS = 1 << 18  # rendered at once: progress moves, and few frames are held in memory
+_MAX_CHUNK = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class SynthesisResult:
+    """What was made. `render_fps` counts rendering alone, after compilation; `total_fps` everything."""
+
+    path: Path
+    sidecar: Path
+    frames: int
+    seconds: float
+    fps: float
+    render_fps: float
+    total_fps: float
+
+
+def synthesize(
+    run: Run | str | os.PathLike[str],
+    audio: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    avatar: str | None = None,
+    pose: str = "hold",
+    frames_dir: str | os.PathLike[str] | None = None,
+    features: str | os.PathLike[str] | None = None,
+) -> SynthesisResult:
+    """Lets an avatar of a run say the speech of `audio` and writes `out` (mp4 with that sound) and `out`.json.
+
+    Args:
+      run: a trained run or its folder.
+      audio: any sound or video file, of any length.
+      avatar: name of a clip of the run or of its identity; the run's first clip when None.
+      pose: `hold`, `loop`, `mirror` (jaxtalk.synthesis.poses) or a clip's folder that lends its movement.
+      frames_dir: folder for the frames as PNG files, too.
+      features: .npy with the speech's features, for a run that reads stored ones, e.g. deepspeech [F, 16, 29].
+
+    There are round(seconds x fps) frames, streamed into the file. Raises `JaxtalkError` for what the user can mend;
+    nothing is left at `out` then.
+    """
+    started = time.perf_counter()
+    audio, out = Path(audio), Path(out)
+    _check_out(out, audio)
+    opened = _open(run)
+    head, origin = open_avatar(opened, avatar)
+    count, seconds = count_frames(audio, head.fps)
+    motion = pose_motion(head, pose, count)
+    spec = load_method(opened.config.method).audio_feature(opened.config)
+    windows = speech_windows(audio, spec, np.arange(count) / head.fps, None if features is None else Path(features))
+    entry = provenance.record(audio, _run_record(opened), origin, pose=pose, size=list(head.size), fps=head.fps)
+    note = provenance.comment(entry)
+
+    timer = _RenderTimer()
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(FrameFolder(Path(frames_dir), note)) if frames_dir is not None else None
+        video = stack.enter_context(VideoWriter(out, head.size, head.fps, audio=audio, comment=note))
+        progress = stack.enter_context(bar(f"speaking {audio.name}", count))
+        for chunk in render(head, windows, motion, timer):
+            frames = np.round(255 * np.clip(chunk, 0, 1)).astype(np.uint8)
+            for frame in frames:
+                video.write(frame)
+                if folder is not None:
+                    folder.write(frame)
+            progress.advance(len(frames), f"{timer.fps:.1f} frames/s")
+    sidecar = provenance.write_sidecar(out, entry)
+    total = time.perf_counter() - started
+    return SynthesisResult(out, sidecar, count, seconds, head.fps, timer.fps, count / total)
+
+
+def pose_motion(head: Avatar, pose: str, count: int) -> poses.Motion:
+    """`count` frames of movement: by a policy over the avatar's own track, or another clip's, there and back."""
+    own = poses.motion_of(head.track, head.fps)
+    if pose in poses.POLICIES or not Path(pose).exists():
+        return poses.play(own, pose, count, head.fps)
+    other = poses.motion_of(Clip.open(pose).track, head.fps)
+    return poses.play(poses.rebase(other, own), "mirror", count, head.fps)
+
+
+def render(
+    head: Avatar, windows: Iterator[np.ndarray], motion: poses.Motion, timer: _RenderTimer | None = None
+) -> Iterator[np.ndarray]:
+    """Frames [n, H, W, 3] float32, chunk by chunk, in order. Every call of the avatar has the same number of frames."""
+    size = min(chunk_frames(head.size), len(motion))
+    first = 0
+    for segment in windows:
+        for begin in range(0, len(segment), size):
+            audio = segment[begin : begin + size]
+            index = np.minimum(np.arange(size), len(audio) - 1)  # a short chunk is filled up: nothing compiles anew
+            here = motion.take(first + index)
+            drive = Drive(audio[index], here.rotation, here.translation, here.eye_openness)
+            with timer or contextlib.nullcontext():
+                frames = np.asarray(head.render(drive))
+            if timer is not None:
+                timer.count(len(audio))
+            yield frames[: len(audio)]
+            first += len(audio)
+
+
+def chunk_frames(size: tuple[int, int]) -> int:
+    """Frames to render at once at this size: a power of two, so that segments of speech divide evenly."""
+    return 1 << max(0, min(_MAX_CHUNK, _CHUNK_PIXELS // (size[0] * size[1])).bit_length() - 1)
+
+
+class _RenderTimer:
+    """Frames a second of rendering alone. The first chunk compiles and does not count, unless there is no other."""
+
+    def __init__(self) -> None:
+        self._seconds, self._frames, self._chunks = 0.0, 0, 0
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._last = time.perf_counter() - self._started
+
+    def count(self, frames: int) -> None:
+        if self._chunks == 1:  # the second chunk: start anew without the first
+            self._seconds, self._frames = 0.0, 0
+        self._seconds += self._last
+        self._frames += frames
+        self._chunks += 1
+
+    @property
+    def fps(self) -> float:
+        return self._frames / max(self._seconds, 1e-9)
+
+
+def _open(run: Run | str | os.PathLike[str]) -> Run:
+    if not isinstance(run, str | os.PathLike):
+        return run
+    from jaxtalk.training.run import open_run  # Orbax and its kin: slow to import
+
+    return open_run(Path(run))
+
+
+def _check_out(out: Path, audio: Path) -> None:
+    if out.suffix.lower() != ".mp4":
+        raise JaxtalkError(f"{out}: the video is written as mp4; give the file a name that ends in .mp4")
+    if out.exists() and audio.exists() and out.samefile(audio):
+        raise JaxtalkError(f"{out}: this is the speech itself; give the video another name")
+
+
+def _run_record(run: Run) -> dict[str, Any]:
+    config = json.dumps(as_plain(run.config), sort_keys=True)
+    return {
+        "name": run.workdir.resolve().name,
+        "method": run.config.method,
+        "config_sha256": hashlib.sha256(config.encode()).hexdigest(),
+        "state_sha256": state_sha256(run.workdir),
+    }
