@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Generator
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -39,16 +41,23 @@ def soundtrack_format(path: str | os.PathLike[str]) -> tuple[int, int]:
 def audio_blocks(path: str | os.PathLike[str], rate: int, channels: int) -> Generator[np.ndarray, None, None]:
     """Decodes the first sound stream in blocks [n, channels] float32 of some thousand samples: constant memory.
 
-    `channels` is 1 (a mean of the source's) or 2. Raises `MediaError` as `load_audio` does.
+    `channels` is 1 (the mean of left and right) or 2. Raises `MediaError` as `load_audio` does.
     """
     with open_media(path) as container:
         stream = _sound(container, path)
-        resampler = av.AudioResampler(format="fltp", layout="mono" if channels == 1 else "stereo", rate=rate)
-        for frame in container.decode(stream):
+        source = stream.codec_context.channels
+        resampler = av.AudioResampler(format="fltp", layout="mono" if source == 1 else "stereo", rate=rate)
+        # FFmpeg adds further channels to left and right (ITU: centre and side times sqrt(1/2)) and lets them overflow.
+        scale = np.float32(1 if source <= 2 else 1 / (1 + math.sqrt(2)))
+        for frame in chain(container.decode(stream), [None]):
             for block in resampler.resample(frame):
-                yield np.ascontiguousarray(block.to_ndarray().T)
-        for block in resampler.resample(None):
-            yield np.ascontiguousarray(block.to_ndarray().T)
+                yield _with_channels(scale * block.to_ndarray().T, channels)
+
+
+def _with_channels(block: np.ndarray, channels: int) -> np.ndarray:
+    # Own mean: FFmpeg's mono of floats is 3 dB louder than the mean, and may overflow.
+    mean = block.mean(axis=1, keepdims=True) if channels == 1 else block
+    return np.ascontiguousarray(np.broadcast_to(mean, (len(block), channels)))
 
 
 def _sound(container: av.container.InputContainer, path: str | os.PathLike[str]) -> av.AudioStream:

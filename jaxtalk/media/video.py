@@ -85,6 +85,11 @@ class VideoWriter:
         if self._sound is not None:
             self._sound.write_until(self.frames / self.fps)
 
+    @property
+    def sound_seconds(self) -> float:
+        """How much of the sound has been written so far."""
+        return self._sound.seconds if self._sound is not None else 0.0
+
     def close(self) -> None:
         """Writes what the encoders hold and the rest of the sound, and gives the file its name."""
         if not self.frames:
@@ -153,6 +158,10 @@ class _Sound:
         """Writes blocks until `seconds` are covered or the sound ends."""
         while self._written < seconds * self.rate and self._write_block():
             pass
+
+    @property
+    def seconds(self) -> float:
+        return self._written / self.rate
 
     def finish(self) -> None:
         while self._write_block():
