@@ -1,0 +1,1 @@
+"""The one training loop. It runs the stages of any system and knows none of them."""
