@@ -1,0 +1,1 @@
+"""From a talking video to a prepared clip. The entry point is `prepare.prepare_clip`."""
