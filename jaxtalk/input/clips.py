@@ -1,0 +1,159 @@
+"""Clips at the size a run works at: packed, made smaller, decoded once into memory-mapped files, cut into frames."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import ml_collections
+import numpy as np
+
+from jaxtalk.clip import ClipView
+from jaxtalk.datasets import changed_clips, open_packed, pack, time_split
+from jaxtalk.datasets.packed import INDEX_FILE, PackedClip, read_index
+from jaxtalk.errors import JaxtalkError
+from jaxtalk.input.cache import cached
+from jaxtalk.input.resize import resize_area, resize_labels
+
+
+def open_clips(config: ml_collections.ConfigDict, workdir: Path | str) -> list[ClipView]:
+    """The clips that a run learns from, whole (test frames included), at `config.data.size`.
+
+    `config.data.dataset` names a packed dataset, of which the training split is opened, or `config.data.clips` the
+    folders that are packed into WORKDIR/dataset at the first run. Afterwards the folders are not needed, and where
+    they are there they must not have changed. Decoded frames lie in WORKDIR/cache up to `config.data.cache_bytes`.
+
+    Raises:
+        JaxtalkError: nothing to open, a clip that changed, was damaged, or is smaller than `config.data.size`.
+    """
+    data, workdir = config.data, Path(workdir)
+    packed: list[PackedClip]
+    if data.dataset:
+        if data.clips:
+            raise JaxtalkError("config.data: both clips and dataset are set; leave one of them empty")
+        packed = open_packed(data.dataset, "train", tuple(data.identities), verify=False)
+    else:
+        packed = open_packed(_packed_here(tuple(data.clips), workdir / "dataset"), "all", tuple(data.identities))
+    return working_clips(packed, data.size, workdir / "cache", data.cache_bytes)
+
+
+def working_clips(clips: Sequence[PackedClip], size: int, cache: Path, cache_bytes: int) -> list[ClipView]:
+    """Views of packed clips whose shorter side has `size` pixels, with decoded frames in `cache`, the first clips
+    first, up to `cache_bytes`; frames of clips beyond are decoded at each access."""
+    views: list[ClipView] = []
+    left = cache_bytes
+    for clip in clips:
+        view: ClipView = ResizedClip(clip, size)
+        height, width = view.meta.size
+        needed = clip.meta.num_frames * height * width * 4
+        if needed <= left:
+            left -= needed
+            view = cached(view, cache / f"{clip.name}-{size}-{clip.sha256[:16]}")
+        views.append(view)
+    return views
+
+
+def split_clips(
+    clips: Sequence[ClipView], test_seconds: float, guard_seconds: float
+) -> tuple[list[ClipView], list[ClipView]]:
+    """Training part and test part of each clip: `time_split` on its timestamps."""
+    train: list[ClipView] = []
+    test: list[ClipView] = []
+    for clip in clips:
+        try:
+            first, last = time_split(clip.track.time, test_seconds, guard_seconds)
+        except JaxtalkError as error:
+            raise JaxtalkError(f"clip {clip.name}: {error}") from error
+        train.append(select_frames(clip, first))
+        if last.size:
+            test.append(select_frames(clip, last))
+    return train, test
+
+
+def select_frames(view: ClipView, index: np.ndarray) -> SelectedClip:
+    """Some of the frames of a clip, as a clip. Sound and stored features stay whole: frames keep their times."""
+    return SelectedClip(view, index)
+
+
+class ResizedClip:
+    """A clip made smaller by an exact factor: pictures, camera and pixel measurements alike."""
+
+    def __init__(self, view: ClipView, size: int) -> None:
+        shorter = min(view.meta.size)
+        if size > shorter:
+            raise JaxtalkError(
+                f"clip {view.name} is {shorter} pixels wide, too small for config.data.size={size}; "
+                f"lower the size, or prepare the clip with --size {size}"
+            )
+        self._view, self._factor = view, size / shorter
+        self.name = view.name
+        height, width = (int(np.floor(side * self._factor + 1e-6)) for side in view.meta.size)
+        self.meta = dataclasses.replace(view.meta, size=(height, width), camera=view.meta.camera.scaled(self._factor))
+        self.track = view.track.scaled(self._factor)
+
+    def frame(self, index: int) -> np.ndarray:
+        image = self._view.frame(index)
+        return image if self._factor == 1 else resize_area(image, self._factor)
+
+    def mask(self, index: int) -> np.ndarray:
+        labels = self._view.mask(index)
+        return labels if self._factor == 1 else resize_labels(labels, self._factor)
+
+    def background(self) -> np.ndarray:
+        image = self._view.background()
+        return image if self._factor == 1 else resize_area(image, self._factor)
+
+    def audio(self) -> np.ndarray:
+        return self._view.audio()
+
+    def feature(self, name: str) -> np.ndarray | None:
+        return self._view.feature(name)
+
+
+class SelectedClip:
+    """Frames `index` [F'] of a clip, in that order."""
+
+    def __init__(self, view: ClipView, index: np.ndarray) -> None:
+        index = np.asarray(index)
+        if index.dtype == bool or index.ndim != 1 or not index.size:
+            raise ValueError("select_frames needs a list of frame numbers that is not empty")
+        if index.min() < 0 or index.max() >= view.meta.num_frames:
+            raise IndexError(f"clip {view.name} has {view.meta.num_frames} frames, asked for {index.max()}")
+        self._view, self._index = view, index.astype(np.int64)
+        self.name = view.name
+        self.meta = dataclasses.replace(view.meta, num_frames=len(index))
+        self.track = view.track.take(self._index)
+
+    def frame(self, index: int) -> np.ndarray:
+        return self._view.frame(int(self._index[index]))
+
+    def mask(self, index: int) -> np.ndarray:
+        return self._view.mask(int(self._index[index]))
+
+    def background(self) -> np.ndarray:
+        return self._view.background()
+
+    def audio(self) -> np.ndarray:
+        return self._view.audio()
+
+    def feature(self, name: str) -> np.ndarray | None:
+        return self._view.feature(name)
+
+
+def _packed_here(clips: Sequence[str], folder: Path) -> Path:
+    """WORKDIR/dataset, packed at the first run; afterwards it must still be what the config names."""
+    if not (folder / INDEX_FILE).is_file():
+        if not clips:
+            raise JaxtalkError("config.data.clips is empty: name at least one folder made by `jaxtalk prepare`")
+        return pack(clips, folder)
+    changed = changed_clips(folder, clips)
+    if changed:
+        raise JaxtalkError(
+            f"clip {changed[0]} is not the one that this run packed into {folder}; "
+            "use a new --workdir, or restore the clip"
+        )
+    extra = sorted({entry["name"] for entry in read_index(folder)["clips"]} - {Path(clip).name for clip in clips})
+    if clips and extra:
+        raise JaxtalkError(f"{folder} holds clip {extra[0]}, config.data.clips does not; use a new --workdir")
+    return folder
