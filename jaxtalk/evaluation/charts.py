@@ -1,0 +1,74 @@
+"""Line charts for the report: matplotlib SVG whose colours are CSS variables, so that they follow light and dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+# Colours that stand for CSS variables while matplotlib draws.
+_INK, _MUTED, _RULE = "#010101", "#020202", "#030303"
+_SERIES = ("#040404", "#050505", "#060606", "#070707")
+_VARIABLES = {_INK: "--ink", _MUTED: "--muted", _RULE: "--rule",
+              **{color: f"--series-{i}" for i, color in enumerate(_SERIES)}}  # fmt: skip
+
+
+def line_chart(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float | None]]],
+    xlabel: str,
+    ylabel: str,
+    *,
+    logarithmic: bool = False,
+    markers: bool = False,
+) -> str:
+    """An inline SVG of curves {label: (x, y)}; a y of None is a gap. At most four curves."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    if len(series) > len(_SERIES):
+        raise ValueError(f"a chart holds {len(_SERIES)} curves, not {len(series)}")
+    figure = Figure(figsize=(7.2, 2.9), layout="constrained")
+    axes = figure.add_subplot()
+    for (label, (x, y)), color in zip(series.items(), _SERIES, strict=False):
+        values = np.array([np.nan if value is None else value for value in y], np.float64)
+        axes.plot(x, values, color=color, label=label, linewidth=1.6, marker="o" if markers else "", markersize=3.2)
+    if logarithmic:
+        axes.set_yscale("log")
+    _style(axes, xlabel, ylabel)
+    if len(series) > 1:
+        legend = axes.legend(frameon=False, fontsize=9, ncols=len(series), loc="lower left", bbox_to_anchor=(0, 1.0))
+        for text in legend.get_texts():
+            text.set_color(_INK)
+    return _svg(figure, FigureCanvasSVG, f"{ylabel} over {xlabel}: {', '.join(series)}")
+
+
+def _style(axes: Any, xlabel: str, ylabel: str) -> None:
+    axes.set_xlabel(xlabel, color=_MUTED, fontsize=9)
+    axes.set_ylabel(ylabel, color=_MUTED, fontsize=9)
+    axes.tick_params(which="both", colors=_MUTED, labelsize=9, length=0)
+    axes.grid(axis="y", color=_RULE, linewidth=0.8)
+    axes.margins(x=0.02)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(_RULE)
+
+
+def _svg(figure: Any, canvas: Any, label: str) -> str:
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "jaxtalk", "font.family": "sans-serif"}):
+        canvas(figure).print_svg(buffer, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{label}">', text)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="patch_1">.*?</g>', "", text, count=1, flags=re.DOTALL)  # the figure's white background
+    text = re.sub(r'<g id="patch_2">.*?</g>', "", text, count=1, flags=re.DOTALL)  # and the axes'
+    text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)  # the page's typeface
+    for color, variable in _VARIABLES.items():
+        text = text.replace(color, f"var({variable})")
+    return text

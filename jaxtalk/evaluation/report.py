@@ -1,0 +1,197 @@
+"""The pages that show a run: one for each evaluation, one for the whole run. All they say is read from files.
+
+Pictures and charts are inside the page; videos stay files beside it, linked by relative paths, so that a run folder
+can be moved, zipped and served as it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from PIL import Image
+
+from jaxtalk import __version__
+from jaxtalk.evaluation.charts import line_chart
+from jaxtalk.evaluation.results import formatted, read_results, write_text
+from jaxtalk.evaluation.summary import headline, tiles
+
+_EMBED_BYTES = 120_000  # larger pictures are embedded as JPEG
+_PREVIEWS = 6  # of each picture drawn during training
+_PANELS = {
+    "truth": "Ground truth",
+    "ours": "Ours",
+    "error": "Error",
+    "audio_shifted": "Speech 1 s late",
+    "nearest": "Nearest frame",
+    "mean": "Mean frame",
+}
+
+
+def write_protocol_report(folder: str | Path) -> Path:
+    """Writes FOLDER/index.html for the results.json in an evaluation's folder. Raises `JaxtalkError` without one."""
+    folder = Path(folder)
+    results = read_results(folder / "results.json")
+    workdir = folder.parent.parent
+    page = _page(
+        title=f"{results['run']['name']}: {results['title'].lower()} evaluation",
+        run=results["run"],
+        evaluations=[_evaluation(folder, folder)],
+        training=_training(workdir),
+        config=_config(workdir),
+    )
+    write_text(folder / "index.html", page)
+    return folder / "index.html"
+
+
+def write_run_report(workdir: str | Path, samples: Sequence[Path] = ()) -> Path:
+    """Writes WORKDIR/report/index.html: sample videos, every evaluation of the run, training curves, previews, config.
+
+    Args:
+        workdir: the run folder.
+        samples: videos to show, in the run folder or anywhere else on the same disk.
+    """
+    workdir = Path(workdir)
+    folder = workdir / "report"
+    evaluations = [_evaluation(path.parent, folder) for path in sorted(workdir.glob("eval/*/results.json"))]
+    run = evaluations[0]["results"]["run"] if evaluations else _bare_run(workdir)
+    page = _page(
+        title=run["name"],
+        run=run,
+        samples=[{"path": _relative(path, folder), "name": Path(path).stem} for path in samples],
+        evaluations=evaluations,
+        training=_training(workdir),
+        previews=_previews(workdir),
+        config=_config(workdir),
+    )
+    write_text(folder / "index.html", page)
+    return folder / "index.html"
+
+
+def _page(**content: Any) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("jaxtalk.evaluation"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["number"] = formatted
+    empty: dict[str, Any] = {"samples": [], "previews": []}
+    return environment.get_template("page.html").render({**empty, **content}, version=__version__)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    return Path(os.path.relpath(Path(path).resolve(), folder.resolve())).as_posix()
+
+
+def _evaluation(folder: Path, page_folder: Path) -> dict[str, Any]:
+    """What the template needs of one evaluation; links are relative to the page's folder."""
+    results = read_results(folder / "results.json")
+    clips = []
+    for name, clip in results["clips"].items():
+        videos = [{**video, "path": _relative(folder / video["path"], page_folder)} for video in clip["videos"]]
+        pictures = [_picture(folder, results, name, picture) for picture in clip["pictures"]]
+        clips.append({"name": name, **clip, "videos": videos, "pictures": pictures, "chart": _chart(results, name)})
+    files = {name: _relative(folder / name, page_folder) for name in ("results.json", "table.csv", "table.md")}
+    return {
+        "results": results,
+        "headline": headline(results),
+        "tiles": tiles(results),
+        "clips": clips,
+        "files": files,
+    }
+
+
+def _picture(folder: Path, results: dict[str, Any], clip: str, picture: dict[str, Any]) -> dict[str, Any]:
+    """One tested frame: its panels as data, each with its PSNR over the mouth where it has one."""
+    metric = next(iter(results["metrics"]))
+    frames = results["clips"][clip]["per_frame"]
+    panels = []
+    for row, label in _PANELS.items():
+        if row not in picture["files"]:
+            continue
+        value = frames[row][metric]["mouth"][picture["position"]] if row in frames and row != "truth" else None
+        panels.append({"label": label, "row": row, "data": embedded(folder / picture["files"][row]), "value": value})
+    return {**picture, "panels": panels}
+
+
+def embedded(path: Path) -> str:
+    """A picture file as a data URI: as it is when small, else as JPEG."""
+    data, kind = path.read_bytes(), "png"
+    if len(data) > _EMBED_BYTES:
+        buffer = io.BytesIO()
+        with Image.open(path) as image:
+            image.convert("RGB").save(buffer, format="JPEG", quality=90)
+        data, kind = buffer.getvalue(), "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _chart(results: dict[str, Any], clip: str) -> str:
+    """Mouth PSNR over time: ours with the true speech, with the wrong one, and the best copy."""
+    metric = next(iter(results["metrics"]))
+    facts = results["clips"][clip]
+    labels = {row["name"]: row["label"] for row in results["rows"]}
+    shown = [row for row in ("ours", "audio_shifted", "nearest") if row in labels]
+    series = {labels[row]: (facts["times"], facts["per_frame"][row][metric]["mouth"]) for row in shown}
+    return line_chart(series, "time in the clip, s", "PSNR of the mouth, dB", markers=len(facts["times"]) <= 60)
+
+
+def _training(workdir: Path) -> list[dict[str, str]]:
+    """A chart of the losses of each stage, from metrics.jsonl."""
+    path = workdir / "metrics.jsonl"
+    curves: dict[str, dict[str, tuple[list[float], list[float | None]]]] = {}
+    for text in path.read_text().splitlines() if path.is_file() else ():
+        line = json.loads(text)
+        for key, value in line.items():
+            if key == "loss" or key.endswith("/loss"):
+                phases = curves.setdefault(line["stage"], {})
+                x, y = phases.setdefault(key.removesuffix("/loss"), ([], []))
+                x.append(line["step"])
+                y.append(value)
+    return [
+        {"stage": stage, "chart": line_chart(dict(list(phases.items())[:4]), "step", "loss", logarithmic=True)}
+        for stage, phases in curves.items()
+    ]
+
+
+def _previews(workdir: Path) -> list[dict[str, Any]]:
+    """Pictures drawn during training, a few of each name from first to last."""
+    strips = []
+    for folder in sorted(workdir.glob("stages/*/previews")):
+        names: dict[str, list[Path]] = {}
+        for path in sorted(folder.glob("*.png")):
+            names.setdefault(path.stem.rpartition("-")[0], []).append(path)
+        for name, paths in names.items():
+            last = len(paths) - 1
+            keep = sorted({round(i * last / (_PREVIEWS - 1)) for i in range(_PREVIEWS)})
+            pictures = [{"data": embedded(paths[i]), "step": int(paths[i].stem.rpartition("-")[2])} for i in keep]
+            strips.append({"stage": folder.parent.name, "name": name, "pictures": pictures})
+    return strips
+
+
+def _config(workdir: Path) -> str:
+    path = workdir / "config.json"
+    return json.dumps(json.loads(path.read_text()), indent=2) if path.is_file() else ""
+
+
+def _bare_run(workdir: Path) -> dict[str, Any]:
+    """What is known of a run that has not been evaluated."""
+    config = json.loads(_config(workdir) or "{}")
+    versions = workdir / "versions.json"
+    return {
+        "name": workdir.resolve().name,
+        "method": config.get("method", ""),
+        "seed": config.get("seed"),
+        "size": config.get("data", {}).get("size"),
+        "step": None,
+        "config_sha256": None,
+        "state_sha256": None,
+        "versions": json.loads(versions.read_text()) if versions.is_file() else {},
+    }

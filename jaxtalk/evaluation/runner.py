@@ -1,0 +1,119 @@
+"""Evaluation of a trained run: nothing but the run folder is needed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+from jaxtalk.config import as_plain
+from jaxtalk.errors import JaxtalkError
+from jaxtalk.evaluation.protocols import load_protocol
+from jaxtalk.evaluation.records import Settings, Subject
+from jaxtalk.evaluation.report import write_protocol_report
+from jaxtalk.evaluation.results import assemble, headline_markdown, write_results
+from jaxtalk.evaluation.summary import headline
+from jaxtalk.methods.api import Run, load_method
+
+VIDEO_SECONDS = 8.0
+
+
+def evaluate(
+    workdir: str | Path, protocol: str, *, max_frames: int | None = None, video_seconds: float = VIDEO_SECONDS
+) -> dict[str, Any]:
+    """Tests a finished run and returns what WORKDIR/eval/PROTOCOL/results.json holds (see `evaluation.results`).
+
+    Writes results.json, table.csv, table.md, index.html, pictures and videos into that folder; an earlier evaluation
+    is replaced only when the new one is complete.
+
+    Args:
+        workdir: the run folder.
+        protocol: a name of `evaluation.protocols.PROTOCOLS`.
+        max_frames: test frames of each clip, evenly spaced, 0 for all; None takes the run's config.
+        video_seconds: length of the comparison video of each clip; 0 for none.
+
+    Raises:
+        JaxtalkError: unknown protocol, no run there, a run that has not finished, a clip too short to split.
+    """
+    plan = load_protocol(protocol)
+    workdir = Path(workdir)
+    last = _last_line(workdir)
+
+    from jaxtalk.input.clips import open_clips
+    from jaxtalk.training.run import open_run
+
+    run = open_run(workdir)
+    config = run.config
+    count = config.evaluation.max_frames if max_frames is None else max_frames
+    if count < 0:
+        raise JaxtalkError(f"--max_frames: {count} is below 0; give a number of frames, or 0 for all test frames")
+    settings = Settings(count, video_seconds, config.data.test_seconds, config.data.guard_seconds)
+    folder = workdir / "eval" / protocol
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+
+    method = load_method(config.method)
+    subject = Subject(
+        clips=open_clips(config, workdir),
+        fit=lambda view: method.fit(run, view),
+        audio_feature=method.audio_feature(config),
+        settings=settings,
+        folder=partial,
+    )
+    clips = [plan.evaluate_clip(subject, view) for view in subject.clips]
+    results = assemble(plan, clips, _run_facts(run, last), settings)
+    write_results(partial / "results.json", results)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+    write_protocol_report(folder)
+    return results
+
+
+def _last_line(workdir: Path) -> dict[str, Any]:
+    """The last line of metrics.jsonl, which a finished run closes with the hash of its state."""
+    path = workdir / "metrics.jsonl"
+    if not (workdir / "config.json").is_file():
+        raise JaxtalkError(
+            f"{workdir}: no run here (config.json is missing); make one with train.py --workdir={workdir}"
+        )
+    lines = path.read_text().splitlines() if path.is_file() else []
+    try:
+        last = json.loads(lines[-1])
+    except (IndexError, ValueError):
+        last = {}
+    if "state_sha256" not in last:
+        raise JaxtalkError(f"{workdir}: training has not finished; run train.py with this --workdir again to finish it")
+    return last
+
+
+def _run_facts(run: Run, last: dict[str, Any]) -> dict[str, Any]:
+    versions = run.workdir / "versions.json"
+    return {
+        "name": run.workdir.resolve().name,
+        "method": run.config.method,
+        "seed": run.config.seed,
+        "size": run.config.data.size,
+        "step": last.get("step"),
+        "config_sha256": config_sha256(run.config),
+        "state_sha256": last["state_sha256"],
+        "versions": json.loads(versions.read_text()) if versions.is_file() else {},
+    }
+
+
+def config_sha256(config: ml_collections.ConfigDict) -> str:
+    """Hash of the resolved config, with its keys in order."""
+    return hashlib.sha256(json.dumps(as_plain(config), sort_keys=True).encode()).hexdigest()
+
+
+def evaluate_and_print(
+    workdir: str | Path, protocol: str, *, max_frames: int | None = None, video_seconds: float = VIDEO_SECONDS
+) -> None:
+    """`evaluate`, with the headline and where the page is on stdout."""
+    results = evaluate(workdir, protocol, max_frames=max_frames, video_seconds=video_seconds)
+    print(headline_markdown(results))
+    print(f"{headline(results)}\nwrote {Path(workdir) / 'eval' / protocol / 'index.html'}")

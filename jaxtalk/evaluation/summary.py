@@ -1,0 +1,62 @@
+"""What the numbers of an evaluation say, in a few words and four figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxtalk.evaluation.results import formatted
+
+_METRIC = "psnr/rgb"
+
+
+def listens(pair: Mapping[str, Any]) -> bool:
+    """Whether the wrong speech costs anything: a positive drop of at least two standard errors."""
+    error = pair["standard_error"]
+    return error is not None and pair["mean"] is not None and pair["mean"] > 0 and pair["mean"] >= 2 * error
+
+
+def headline(results: Mapping[str, Any]) -> str:
+    """One or two sentences: against copying a training frame, and against the wrong speech."""
+    frames = sum(len(clip["frames"]) for clip in results["clips"].values())
+    pair = results["paired"]["nearest"][_METRIC]["face"]
+    word = "closer to" if pair["mean"] > 0 else "further from"
+    text = (
+        f"On {frames} frames never trained on, the face is {formatted(abs(pair['mean']), 2)} dB {word} the truth than "
+        "the training frame of the nearest pose."
+    )
+    drop = results["paired"]["audio_shifted"][_METRIC]["mouth"]
+    if listens(drop):
+        return f"{text} Speech that comes a second late costs the mouth {_plus_minus(drop)} dB: the mouth follows it."
+    return (
+        f"{text} Speech that comes a second late changes the mouth by {_plus_minus(drop)} dB, less than two standard "
+        "errors of loss: there is no sign that the mouth follows the speech."
+    )
+
+
+def _plus_minus(pair: Mapping[str, Any]) -> str:
+    return f"{formatted(pair['mean'], 2)} ± {formatted(pair['standard_error'], 2)}"
+
+
+def tiles(results: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The figures at the top of the page: {"label", "value", "unit", "note"}."""
+    ours, paired = results["values"]["ours"][_METRIC], results["paired"]
+    against = (("face", "nearest"), ("mouth", "mean"), ("frame", "mean"))
+    labels = {row["name"]: row["label"].lower() for row in results["rows"]}
+    found = []
+    for region, row in against:
+        pair = paired[row][_METRIC][region]
+        note = f"{formatted(pair['mean'], 2, signed=True)} dB against the {labels[row]}"
+        name = results["regions"][region]
+        found.append({"label": name, "value": formatted(ours[region]["mean"], 2), "unit": "dB PSNR", "note": note})
+    drop = paired["audio_shifted"][_METRIC]["mouth"]
+    note = f"± {formatted(drop['standard_error'], 2)}; true speech is better in {drop['positive']} of {drop['frames']}"
+    found.append(
+        {
+            "label": "Late speech costs the mouth",
+            "value": formatted(drop["mean"], 2),
+            "unit": "dB",
+            "note": note + " frames",
+        }
+    )
+    return found
