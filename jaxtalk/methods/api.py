@@ -140,8 +140,11 @@ class Avatar(Protocol):
 class Run(Protocol):
     """A trained run as `fit` sees it."""
 
-    workdir: Path
-    config: ml_collections.ConfigDict
+    @property
+    def workdir(self) -> Path: ...
+
+    @property
+    def config(self) -> ml_collections.ConfigDict: ...
 
     def networks(self, stage: str) -> Networks:
         """The networks of a finished stage, with averaged parameters where the stage keeps them."""
