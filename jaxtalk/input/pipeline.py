@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grain
 import numpy as np
@@ -81,7 +81,7 @@ def batches(
         )
     if len(examples) < _ENDLESS:
         raise ValueError(f"a stream of {len(examples)} examples is finite; end it with .repeat()")
-    local = examples[process_index::process_count].batch(batch_size // process_count, batch_fn=_stack)
+    local = _LocalBatches(examples, batch_size, process_index, process_count)
     dataset = local[start_step:].to_iter_dataset(_read_options(workers))
     if workers:
         _parse_grain_flags()
@@ -90,14 +90,29 @@ def batches(
     return Batches(dataset, start_step)
 
 
+class _LocalBatches(grain.MapDataset[dict[str, np.ndarray]]):
+    """Element `step` is this process's share of batch `step`. One layer instead of grain's slice and batch, whose
+    bookkeeping per example costs as much as a small example."""
+
+    def __init__(self, examples: grain.MapDataset, batch_size: int, index: int, count: int) -> None:
+        super().__init__(examples)
+        self._examples, self._size, self._index, self._count = examples, batch_size, index, count
+
+    def __len__(self) -> int:
+        return len(self._examples) // self._size
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.slice(index)
+        start = index * self._size
+        members = [self._examples[i] for i in range(start + self._index, start + self._size, self._count)]
+        return {name: np.stack([example[name] for example in members]) for name in members[0]}
+
+
 def _read_options(workers: int) -> grain.ReadOptions:
     # Making a batch is mostly short numpy calls under one interpreter lock: more threads than this only contend.
     threads = 1 if workers else min(2, os.cpu_count() or 1)
     return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=_PREFETCH)
-
-
-def _stack(examples: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 
 
 def _leave_devices_alone(worker: int, count: int) -> None:
