@@ -1,77 +1,76 @@
-"""A system for tests of evaluation: its avatar shows the true frame, spoilt where the speech is not the true one."""
+"""A system without networks for tests of what surrounds systems: its picture shows its speech and its pose."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
+import ml_collections
 import numpy as np
-import pytest
 
-from jaxtalk.audio.features import FeatureSpec, audio_windows
+from jaxtalk.audio.features import FeatureSpec
 from jaxtalk.clip import Camera, ClipView, Track
-from jaxtalk.config import as_plain, base
-from jaxtalk.methods.api import Drive
+from jaxtalk.config import base
+from jaxtalk.methods.api import Drive, Networks, Run
 
-SPEC = FeatureSpec("mfcc", num_channels=13, window=4)
+SPEC = FeatureSpec("mel", num_channels=20)
 
 
 @dataclasses.dataclass
 class FakeAvatar:
-    """Knows a whole clip. It finds the frame by its pose; `listening` is the error that wrong speech brings."""
+    """Red is the loudness at the frame's time, green the head's shift to the right, blue the openness of the eyes."""
 
-    view: ClipView
-    listening: float
-    noise: float = 0.02
-    rendered: list[Drive] = dataclasses.field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.name, self.size, self.fps = self.view.name, self.view.meta.size, self.view.meta.fps
-        self.camera: Camera = self.view.meta.camera
-        self.track: Track = self.view.track
+    name: str
+    size: tuple[int, int]
+    fps: float
+    camera: Camera
+    track: Track
+    calls: list[int] = dataclasses.field(default_factory=list)
 
     def render(self, drive: Drive) -> np.ndarray:
-        self.rendered.append(drive)
-        return np.stack([self._frame(drive.take(slice(i, i + 1))) for i in range(len(drive.rotation))])
+        self.calls.append(len(drive.audio))
+        loudness = drive.audio[:, 7:9].max(axis=-1).mean(axis=-1) / 2 + 0.5
+        colours = np.stack([loudness, 0.5 + 10 * drive.translation[:, 0], drive.eye_openness.mean(axis=-1)], -1)
+        return np.broadcast_to(colours[:, None, None], (len(colours), *self.size, 3)).astype(np.float32)
 
-    def _frame(self, drive: Drive) -> np.ndarray:
-        index = int(np.argmin(np.abs(self.track.rotation - drive.rotation[0]).sum((1, 2))))
-        true = audio_windows(SPEC, self.view.audio(), self.view.meta.sample_rate, self.track.time[index : index + 1])
-        wrong = float(np.tanh(np.abs(true - drive.audio).mean()))
-        rng = np.random.default_rng(index)
-        frame = self.view.frame(index) / 255 + self.noise * rng.normal(size=(*self.size, 3))
-        x0, y0, x1, y1 = np.round(self.track.mouth_box[index]).astype(int)
-        frame[y0:y1, x0:x1] += self.listening * wrong
-        return np.clip(frame, 0, 1).astype(np.float32)
+    def save(self, folder: Path) -> None:
+        folder.mkdir()
+        camera = dataclasses.asdict(self.camera)
+        (folder / "avatar.json").write_text(json.dumps([self.name, self.size, self.fps, camera]))
+        self.track.save(folder / "track.npz")
 
 
-def install(
-    monkeypatch: pytest.MonkeyPatch, workdir: Path, clips: Sequence[ClipView], *, listening: float = 0.3
-) -> list[FakeAvatar]:
-    """Writes a finished run of a system `fake` on these clips; gives the list that its avatars will be put in."""
-    config = base()
-    config.method, config.data.test_seconds, config.data.guard_seconds = "fake", 1.5, 1.0
-    config.data.size, config.evaluation.max_frames = clips[0].meta.size[0], 12
+def load_avatar(folder: Path) -> FakeAvatar:
+    name, size, fps, camera = json.loads((folder / "avatar.json").read_text())
+    return FakeAvatar(name, tuple(size), fps, Camera(**camera), Track.load(folder / "track.npz"))
+
+
+@dataclasses.dataclass(frozen=True)
+class FakeRun:
+    """`jaxtalk.methods.api.Run` without networks."""
+
+    workdir: Path
+    config: ml_collections.ConfigDict
+
+    def networks(self, stage: str) -> Networks:
+        return {}
+
+
+def fake_run(workdir: Path, state_sha256: str = "5" * 64) -> FakeRun:
     workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "config.json").write_text(json.dumps(as_plain(config)))
-    (workdir / "versions.json").write_text(json.dumps({"jaxtalk": "0", "device": "test"}))
-    lines = [{"stage": "field", "step": step, "time": 0.0, "field/loss": 1 / step} for step in range(10, 101, 10)]
-    lines.append({"stage": "field", "step": 100, "time": 0.0, "state_sha256": "ab" * 32})
-    (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    avatars: list[FakeAvatar] = []
+    config = base()
+    config.method = "fake"
+    (workdir / "metrics.jsonl").write_text(json.dumps({"stage": "field", "step": 1, "state_sha256": state_sha256}))
+    return FakeRun(workdir, config)
 
-    def fit(run: object, view: ClipView) -> FakeAvatar:
-        whole = next(clip for clip in clips if clip.name == view.name)
-        avatars.append(FakeAvatar(whole, listening))
-        return avatars[-1]
 
-    method = SimpleNamespace(fit=fit, audio_feature=lambda config: SPEC)
-    monkeypatch.setattr("jaxtalk.evaluation.runner.load_method", lambda name: method)
-    monkeypatch.setattr("jaxtalk.input.clips.open_clips", lambda config, workdir: list(clips))
-    monkeypatch.setattr(
-        "jaxtalk.training.run.open_run", lambda path: SimpleNamespace(workdir=Path(path), config=config)
-    )
-    return avatars
+def fake_method(fits: list[str], spec: FeatureSpec = SPEC) -> SimpleNamespace:
+    """What `load_method` returns; `fits` collects the names of the clips that were fitted."""
+
+    def fit(run: Run, clip: ClipView) -> FakeAvatar:
+        fits.append(clip.name)
+        return FakeAvatar(clip.name, clip.meta.size, clip.meta.fps, clip.meta.camera, clip.track)
+
+    return SimpleNamespace(fit=fit, load_avatar=load_avatar, audio_feature=lambda config: spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import weakref
 from collections.abc import Iterator
@@ -232,3 +233,15 @@ def test_frame_rates_are_exact() -> None:
     assert exact_rate(25.0) == 25
     assert exact_rate(30000 / 1001) == Fraction(30000, 1001)
     assert exact_rate(Fraction(24000, 1001)) == Fraction(24000, 1001)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has /dev/full")
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    """/dev/full stands in for the disk. `reported_errors` turns this OSError into one line."""
+    (tmp_path / "out.mp4.partial").symlink_to("/dev/full")
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    with pytest.raises(OSError) as caught, VideoWriter(tmp_path / "out.mp4", (64, 64), 25) as video:
+        for _ in range(100):
+            video.write(noise)
+    assert caught.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []

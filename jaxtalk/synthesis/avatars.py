@@ -46,12 +46,13 @@ def open_avatar(run: Run, name: str | None = None) -> tuple[Avatar, dict[str, An
 
 
 def state_sha256(workdir: Path) -> str | None:
-    """The hash over parameters, optimiser and averages that a finished run leaves as its last line of metrics."""
+    """The hash over parameters, optimiser and averages that the last finished stage left in metrics.jsonl, or None."""
     try:
         lines = (workdir / "metrics.jsonl").read_text().splitlines()
-        return json.loads(lines[-1]).get("state_sha256")
-    except (OSError, IndexError, ValueError):
+    except FileNotFoundError:
         return None
+    marked = [line for line in lines if '"state_sha256"' in line]
+    return json.loads(marked[-1])["state_sha256"] if marked else None
 
 
 def _choose(run: Run, name: str | None) -> ClipView | None:

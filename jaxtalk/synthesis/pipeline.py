@@ -155,8 +155,10 @@ class _RenderTimer:
 def _open(run: Run | str | os.PathLike[str]) -> Run:
     if not isinstance(run, str | os.PathLike):
         return run
+    from jaxtalk.training.compile_cache import enable_compile_cache
     from jaxtalk.training.run import open_run  # Orbax and its kin: slow to import
 
+    enable_compile_cache()
     return open_run(Path(run))
 
 
