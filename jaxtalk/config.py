@@ -81,8 +81,9 @@ def frozen(cls: type[T], settings: Mapping[str, Any], where: str) -> T:
     values: dict[str, Any] = {}
     for name, value in settings.items():
         hint = hints[name]
-        if dataclasses.is_dataclass(hint):
-            value = frozen(typing.cast(type, hint), value, f"{where}.{name}")
+        record = next((h for h in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(h)), None)
+        if record is not None:  # `Record` or `Record | None`
+            value = None if value is None else frozen(typing.cast(type, record), value, f"{where}.{name}")
         elif typing.get_origin(hint) is tuple or isinstance(value, list):
             value = tuple(value)
         values[name] = value

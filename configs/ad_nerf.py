@@ -1,0 +1,121 @@
+"""AD-NeRF. A clip comes from `jaxtalk prepare VIDEO --out CLIP`.
+
+    uv run train.py --config=configs/ad_nerf.py:tiny,clip=CLIP --workdir=runs/tiny
+    uv run train.py --config=configs/ad_nerf.py:tiny,clip=CLIP,size=96,steps=5000 --workdir=runs/tiny96
+    uv run train.py --config=configs/ad_nerf.py:paper,clip=CLIP --workdir=runs/paper
+    uv run train.py --config=configs/ad_nerf.py:paper,clip=CLIP,sampling=mesh_bounded --workdir=runs/bounded
+
+`tiny`: head and torso in one stage, six samples a ray around the tracked mesh; minutes on two CPU cores.
+`paper`: the reference's networks, samples, rays and schedules (card gdrf A.1), head then torso, 400,000 steps each, on
+450 x 450 or 512 x 512 frames; days on one GPU. `model.head.dtype=bfloat16` halves them where the chip has such units.
+
+After the variant come comma-separated settings: `clip`, `size`, `steps`, `sampling`, or any key of the config by its
+full name (`model.eye_condition=True`). Later ones win; flags such as `--config.train.log_every=10` win over all.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from typing import Any
+
+import ml_collections
+
+from jaxtalk.config import base
+from jaxtalk.errors import JaxtalkError
+from jaxtalk.methods.ad_nerf.config import FieldConfig, ModelConfig, SamplingConfig, StageConfig, StagesConfig
+
+SHORT = {"size": "data.size", "sampling": "model.sampling.kind"}
+
+
+def get_config(arg: str = "tiny") -> ml_collections.ConfigDict:
+    """The locked config of `VARIANT[,key=value...]`. Raises `JaxtalkError` for an unknown variant or key."""
+    variant, *settings = arg.split(",")
+    if variant not in VARIANTS:
+        raise JaxtalkError(f"configs/ad_nerf.py: there is no variant {variant!r}; known are {', '.join(VARIANTS)}")
+    config = base()
+    config.method = "ad_nerf"
+    VARIANTS[variant](config)
+    for setting in settings:
+        _apply(config, setting)
+    return config.lock()
+
+
+def paper(config: ml_collections.ConfigDict) -> None:
+    """The reference. Its rays of one frame come as eight examples, so that up to eight devices share a step."""
+    head = StageConfig(splits_per_frame=8)
+    torso = StageConfig(splits_per_frame=8, rays_per_frame=1024, face_share=0.0)
+    _systems(config, ModelConfig(), StagesConfig(head, torso, None))
+    config.data.size = 512
+    config.train.update(log_every=500, preview_every=10_000, checkpoint_every=10_000)
+
+
+def tiny(config: ml_collections.ConfigDict) -> None:
+    """Small fields, few samples where the head is, both fields at once, averaged weights."""
+    head = FieldConfig(
+        depth=4,
+        width=64,
+        skips=(),
+        branch_depth=0,
+        view_dependent=False,
+        position_frequencies=6,
+        position_scale=10.0,
+        double_angle=True,
+        density="softplus",
+        density_scale=100.0,
+        init="he",
+    )
+    torso = dataclasses.replace(head, depth=3, density_scale=10.0)
+    model = ModelConfig(head=head, torso=torso, sampling=SamplingConfig(kind="mesh_bounded"), eye_condition=True)
+    stage = StageConfig(
+        steps=2000,
+        rays_per_frame=48,
+        frames_per_step=16,
+        mouth_share=0.35,
+        face_share=0.45,
+        learning_rate=2e-3,
+        decay_steps=2000,
+        attention_start=0,
+        attention_factor=1.0,
+        ema_decay=0.99,
+    )
+    _systems(config, model, StagesConfig(None, None, stage))
+
+
+VARIANTS = {"tiny": tiny, "paper": paper}
+
+
+def _systems(config: ml_collections.ConfigDict, model: ModelConfig, stages: StagesConfig) -> None:
+    config.model = ml_collections.ConfigDict(dataclasses.asdict(model))
+    config.stages = ml_collections.ConfigDict(dataclasses.asdict(stages))
+
+
+def _apply(config: ml_collections.ConfigDict, setting: str) -> None:
+    key, separator, text = setting.partition("=")
+    if not separator:
+        raise JaxtalkError(f"configs/ad_nerf.py: {setting!r} is not key=value")
+    if key == "clip":
+        config.data.clips = (*config.data.clips, text)
+        return
+    if key == "steps":
+        _set_steps(config, int(text))
+        return
+    try:
+        config.update_from_flattened_dict({SHORT.get(key, key): _value(text)})
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        raise JaxtalkError(f"configs/ad_nerf.py: {setting}: {' '.join(str(error.args[0]).split())}") from error
+
+
+def _set_steps(config: ml_collections.ConfigDict, steps: int) -> None:
+    """Sets the steps of every stage, and stretches the decay of the learning rate with them."""
+    for stage in config.stages.values():
+        if stage is not None:
+            stage.decay_steps = round(stage.decay_steps * steps / stage.steps)
+            stage.steps = steps
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

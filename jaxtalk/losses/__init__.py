@@ -1,0 +1,1 @@
+"""Terms of losses, unreduced: the training step masks, averages and weighs them."""

@@ -1,0 +1,168 @@
+"""The settings of AD-NeRF. The defaults are the reference's (card gdrf A.1); `configs/ad_nerf.py` has the variants."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from jaxtalk.config import frozen
+from jaxtalk.errors import JaxtalkError
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioConfig:
+    """From speech features to the code that conditions the fields."""
+
+    channels: int = 29  # of the speech feature
+    code_size: int = 64
+    attention_windows: int = 8  # neighbours over which codes are smoothed; 0: no smoothing
+    stride: int = 2  # feature rows from one neighbour to the next: 50 Hz at 25 fps
+
+    @property
+    def rows(self) -> int:
+        """Feature rows one frame needs: its own window, or enough for all its neighbours'."""
+        return 16 if not self.attention_windows else 16 + self.stride * self.attention_windows
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldConfig:
+    """One radiance field (card gdrf 2.8)."""
+
+    depth: int = 8
+    width: int = 256
+    skips: tuple[int, ...] = (4,)
+    branch_depth: int = 3
+    branch_width: int = 128
+    position_frequencies: int = 10
+    view_frequencies: int = 4
+    view_dependent: bool = True
+    position_scale: float = 1.0  # metres are multiplied by this before they are encoded
+    double_angle: bool = False  # a faster encoding, see ops.encodings
+    density: str = "relu"  # or softplus: no dead start
+    density_scale: float = 1.0  # raw density times this is per metre
+    init: str = "torch"  # or he
+    dtype: str = "float32"  # of the products; bfloat16 on accelerators
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingConfig:
+    """Where rays are sampled: the paper's 64 + 128, or a few around the tracked mesh."""
+
+    kind: str = "hierarchical"  # or mesh_bounded
+    num_coarse: int = 64
+    num_fine: int = 128
+    num_samples: int = 6  # of mesh_bounded, the last one is the background's
+    torso_samples: int = 4  # of mesh_bounded: the torso has no mesh and is seen from one pose only
+    grid: int = 64  # cells along the picture's longer side on which the mesh's depth is kept
+    front: float = 0.015  # metres sampled before the mesh
+    behind: float = 0.03  # and behind it
+    reach: float = 0.08  # metres around the silhouette where hair may be: the interval widens there
+    chunk_rays: int = 4096  # rendered at once
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The networks and how rays ask them."""
+
+    audio: AudioConfig = AudioConfig()
+    head: FieldConfig = FieldConfig()
+    torso: FieldConfig | None = FieldConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    eye_condition: bool = False  # the head field also sees how open the eyes are
+    torso_pose_frequencies: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class StageConfig:
+    """How one stage is trained."""
+
+    steps: int = 400_000
+    rays_per_frame: int = 2048
+    frames_per_step: int = 1
+    splits_per_frame: int = 1  # one frame's rays as so many examples, to spread them over devices
+    mouth_share: float = 0.0  # share of rays in the mouth box,
+    face_share: float = 0.95  # in the face box, and the rest outside it; both 0: anywhere
+    rect_order: str = "xy_fixed"  # legacy compares rows with x and columns with y, as the reference does
+    learning_rate: float = 5e-4
+    decay_steps: int = 250_000  # learning rate * 0.1^(step / decay_steps)
+    weight_decay: float = 0.0
+    adam_eps: float = 1e-8
+    attention_start: int = 200_000  # step from which codes are smoothed
+    attention_factor: float = 5.0  # learning rate of the attention over that of the rest
+    ema_decay: float | None = None
+
+    @property
+    def batch_size(self) -> int:
+        return self.frames_per_step * self.splits_per_frame
+
+    @property
+    def rays_per_example(self) -> int:
+        return self.rays_per_frame // self.splits_per_frame
+
+
+@dataclasses.dataclass(frozen=True)
+class StagesConfig:
+    """Head first, then torso, as in the paper; or both in one stage, `portrait`."""
+
+    head: StageConfig | None = StageConfig()
+    torso: StageConfig | None = StageConfig(rays_per_frame=1024, face_share=0.0)
+    portrait: StageConfig | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class AdNerfConfig:
+    """Everything a system needs to know of a run."""
+
+    model: ModelConfig
+    stages: StagesConfig
+    feature: str = "mfcc"
+
+
+_CHOICES = {
+    "model.sampling.kind": ("hierarchical", "mesh_bounded"),
+    "model.head.density": ("relu", "softplus"),
+    "model.head.init": ("torch", "he"),
+    "model.head.dtype": ("float32", "bfloat16"),
+    "model.torso.density": ("relu", "softplus"),
+    "model.torso.init": ("torch", "he"),
+    "model.torso.dtype": ("float32", "bfloat16"),
+    "stages.head.rect_order": ("xy_fixed", "legacy"),
+    "stages.torso.rect_order": ("xy_fixed", "legacy"),
+    "stages.portrait.rect_order": ("xy_fixed", "legacy"),
+}
+
+
+def read(config: Mapping[str, Any]) -> AdNerfConfig:
+    """The frozen record of `config.model` and `config.stages`. Raises `JaxtalkError` for settings that cannot be."""
+    result = AdNerfConfig(
+        model=frozen(ModelConfig, config["model"], "config.model"),
+        stages=frozen(StagesConfig, config["stages"], "config.stages"),
+        feature=config["data"]["audio_feature"],
+    )
+    for key, choices in _CHOICES.items():
+        value: Any = result
+        for part in key.split("."):
+            value = getattr(value, part, None)
+        if value is not None and value not in choices:
+            raise JaxtalkError(f"config.{key}: {value!r} is not one of {', '.join(choices)}")
+    _check_stages(result)
+    return result
+
+
+def _check_stages(config: AdNerfConfig) -> None:
+    stages = config.stages
+    if (stages.portrait is None) == (stages.head is None):
+        raise JaxtalkError("config.stages: give either `head` (then `torso`) or `portrait`, and leave the other None")
+    if stages.portrait is not None and (stages.torso is not None or config.model.torso is None):
+        raise JaxtalkError("config.stages.portrait trains head and torso: set stages.torso to None, and model.torso")
+    if stages.torso is not None and config.model.torso is None:
+        raise JaxtalkError("config.stages.torso: model.torso is None; set both or neither")
+    for name in ("head", "torso", "portrait"):
+        stage = getattr(stages, name)
+        if stage is None:
+            continue
+        if stage.rays_per_frame % stage.splits_per_frame:
+            raise JaxtalkError(f"config.stages.{name}.splits_per_frame: does not divide {stage.rays_per_frame} rays")
+        if not 0 <= stage.mouth_share + stage.face_share <= 1:
+            raise JaxtalkError(f"config.stages.{name}: mouth_share and face_share must add up to at most 1")

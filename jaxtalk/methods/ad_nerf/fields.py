@@ -1,0 +1,107 @@
+"""The networks of AD-NeRF: speech to a code, and the radiance fields of head and torso."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from jaxtalk.methods.ad_nerf.config import FieldConfig, ModelConfig
+from jaxtalk.methods.api import Networks
+from jaxtalk.nn.audio import AudioAttNet, AudioNet, neighbour_windows
+from jaxtalk.nn.mlp import RadianceMLP
+from jaxtalk.ops.cameras import camera_to_world, torso_euler
+from jaxtalk.ops.encodings import encoding_size, positional_encoding
+
+
+class Field(nnx.Module):
+    """A radiance field under a condition: (position, direction, condition) -> (density, colour)."""
+
+    def __init__(self, config: FieldConfig, condition_size: int, *, rngs: nnx.Rngs) -> None:
+        self.config = config
+        views = encoding_size(3, config.view_frequencies) if config.view_dependent else 0
+        self.mlp = RadianceMLP(
+            encoding_size(3, config.position_frequencies) + condition_size,
+            views,
+            width=config.width,
+            depth=config.depth,
+            skips=config.skips,
+            branch_width=config.branch_width,
+            branch_depth=config.branch_depth,
+            init=config.init,
+            dtype=jnp.dtype(config.dtype),
+            rngs=rngs,
+        )
+
+    def __call__(
+        self,
+        points: Float[Array, "*batch rays samples 3"],
+        directions: Float[Array, "*batch rays 3"],
+        condition: Float[Array, "*batch condition"],
+    ) -> tuple[Float[Array, "*batch rays samples"], Float[Array, "*batch rays samples 3"]]:
+        """Density per metre, before the ReLU of compositing, and colour in [0, 1]."""
+        config = self.config
+        encoded = positional_encoding(points * config.position_scale, config.position_frequencies, config.double_angle)
+        view = None
+        if config.view_dependent:
+            unit = directions / jnp.linalg.norm(directions, axis=-1, keepdims=True)
+            view = positional_encoding(unit, config.view_frequencies)[..., None, :]
+        density, color = self.mlp(encoded, condition[..., None, None, :], view)
+        if config.density == "softplus":
+            density = jax.nn.softplus(density - 1.0)  # starts thin
+        return config.density_scale * density, jax.nn.sigmoid(color)
+
+
+def head_networks(config: ModelConfig, key: jax.Array) -> Networks:
+    """`audio`, with smoothing `attention`, `head`, and with hierarchical sampling `head_coarse`."""
+    rngs = nnx.Rngs(key)
+    networks: Networks = {"audio": AudioNet(config.audio.channels, config.audio.code_size, rngs=rngs)}
+    if config.audio.attention_windows:
+        networks["attention"] = AudioAttNet(config.audio.attention_windows, rngs=rngs)
+    size = config.audio.code_size + 2 * config.eye_condition
+    return networks | _fields("head", config, config.head, size, rngs)
+
+
+def torso_networks(config: ModelConfig, key: jax.Array) -> Networks:
+    """`torso`, and with hierarchical sampling `torso_coarse`."""
+    assert config.torso is not None
+    size = config.audio.code_size + 2 * encoding_size(3, config.torso_pose_frequencies)
+    return _fields("torso", config, config.torso, size, nnx.Rngs(key))
+
+
+def _fields(name: str, config: ModelConfig, field: FieldConfig, condition_size: int, rngs: nnx.Rngs) -> Networks:
+    names = [f"{name}_coarse", name] if config.sampling.kind == "hierarchical" else [name]
+    return {n: Field(field, condition_size, rngs=rngs) for n in names}
+
+
+def audio_code(
+    networks: Networks, config: ModelConfig, rows: Float[Array, "*batch rows channels"], smooth: bool | jax.Array
+) -> Float[Array, "*batch code"]:
+    """The code of each frame's speech: of its own window, or the attention's mean over its neighbours' (`smooth`)."""
+    audio = networks["audio"]
+    windows = config.audio.attention_windows
+    if not windows:
+        return audio(rows)
+    codes = audio(neighbour_windows(rows, windows, config.audio.stride))
+    return jnp.where(smooth, networks["attention"](codes), codes[..., windows // 2, :])
+
+
+def head_condition(
+    config: ModelConfig, code: Float[Array, "*batch code"], eye_openness: Float[Array, "*batch 2"]
+) -> Float[Array, "*batch condition"]:
+    """What the head field hears, and, when the config says so, how open the eyes are."""
+    return jnp.concatenate([code, eye_openness], -1) if config.eye_condition else code
+
+
+def torso_condition(
+    config: ModelConfig,
+    code: Float[Array, "*batch code"],
+    rotation: Float[Array, "*batch 3 3"],
+    translation: Float[Array, "*batch 3"],
+) -> Float[Array, "*batch condition"]:
+    """Code, PE(euler) and PE(camera centre) of the frame's pose: 64 + 21 + 21 (card gdrf A.1)."""
+    matrix = camera_to_world(rotation, translation)
+    count = config.torso_pose_frequencies
+    angles = positional_encoding(torso_euler(matrix), count)
+    return jnp.concatenate([code, angles, positional_encoding(matrix[..., :3, 3], count)], -1)
