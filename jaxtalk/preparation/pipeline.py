@@ -1,4 +1,4 @@
-"""The stages of preparation and what each one needs: source, crop, frames, landmarks, fit, masks, plate, then the clip."""
+"""The stages of preparation and what each one needs: source, crop, frames, landmarks, fit, masks, plate."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ class _Run:
         def make() -> Arrays:
             from jaxtalk.preparation.fit import fit_face
 
-            fitted = fit_face(self.job.model, self.landmarks68, self.job.camera)
+            fitted = fit_face(self.job.model, self.landmarks68, self.selection.measured, self.job.camera)
             names = ("identity", "expression", "rotation", "translation", "projected")
             return {name: np.asarray(getattr(fitted, name)) for name in names}
 
@@ -272,6 +272,7 @@ class _Run:
 
     def clip(self) -> Clip:
         """Writes everything into the partial folder, then gives it its name."""
+        _ = self.face, self.fit, self.labels, self.plate  # in order, so that each one's bar is its own
         self._write_pictures()
         self.writer.background(self.plate["plate"])
         origin, last = float(self.frames["origin"][0]), float(self.frames["time"][-1])
