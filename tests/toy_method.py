@@ -6,6 +6,7 @@ python -m tests.toy_method WORKDIR NAME[,NAME...] [--steps N] [--train.KEY VALUE
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import grain
@@ -35,7 +36,7 @@ def points(seed: int, noise: float = 0.0) -> grain.MapDataset:
 
 class MLP(nnx.Module):
     def __init__(self, sizes: Sequence[int], rngs: nnx.Rngs, norm: bool = False) -> None:
-        self.layers = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in zip(sizes[:-1], sizes[1:], strict=True)])
+        self.layers = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(sizes)])
         self.norm = nnx.BatchNorm(sizes[-2], momentum=0.9, rngs=rngs) if norm else None
 
     def __call__(self, x: jax.Array, train: bool = True) -> jax.Array:

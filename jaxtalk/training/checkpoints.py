@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
+import re
+import shutil
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +22,7 @@ from jaxtalk.training.sharding import barrier
 from jaxtalk.training.state import State
 
 # `model` can be read without the optimiser; `training` is what only a resumed run needs.
-_PARTS = {"model": ("params", "stats", "ema"), "training": ("step", "opt", "log", "bad")}
+_PARTS: dict[str, tuple[str, ...]] = {"model": ("params", "stats", "ema"), "training": ("step", "opt", "log", "bad")}
 
 
 def steps_saved(folder: Path) -> list[int]:
@@ -38,13 +43,17 @@ class Checkpoints:
         self.folder = folder.absolute()
         self._saving: tuple[int, Any] | None = None
         self._keep = max(keep, 1)
+        logging.getLogger("absl").addFilter(_raised_anyway)
         self._orbax = self._open()
 
     def _open(self) -> ocp.training.Checkpointer:
+        if jax.process_index() == 0:
+            for remnant in self.folder.glob("*.orbax-checkpoint-tmp"):  # of a writer that was killed or failed
+                shutil.rmtree(remnant, ignore_errors=True)
+        barrier("remnants of checkpoints removed")
         return ocp.training.Checkpointer(
             self.folder,
             preservation_policy=ocp.training.preservation_policies.LatestN(self._keep),
-            cleanup_tmp_directories=True,  # of a writer that was killed
         )
 
     def __enter__(self) -> Checkpoints:
@@ -86,11 +95,13 @@ class Checkpoints:
             raise self._not_written(step, error) from error
 
     def _not_written(self, step: int, error: Exception) -> JaxtalkError:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        with contextlib.suppress(Exception):  # it repeats the error
+            self._orbax.close()
+        self._orbax = self._open()
         kept = steps_saved(self.folder)
         left = f"the checkpoint of step {kept[-1]} is intact" if kept else "there is none before it"
         return JaxtalkError(
-            f"{self.folder / str(step)}: the checkpoint was not written ({reason[:200]}); {left}: "
+            f"{self.folder / str(step)}: the checkpoint could not be written ({_reason(error)}); {left}: "
             "make room on the disk and run the same command again"
         )
 
@@ -106,7 +117,7 @@ class Checkpoints:
                 state = _load(self._orbax, step, abstract, tuple(_PARTS))
                 reason = ""
             except Exception as error:  # Orbax and its storage raise many kinds for a damaged file
-                state, reason = None, f"{type(error).__name__}: {error}".splitlines()[0][:200]
+                state, reason = None, _reason(error)
             if _everywhere(state is not None):
                 self._set_aside(damaged, step)
                 return state
@@ -142,9 +153,10 @@ def load_model(folder: Path, step: int, abstract: State) -> State:
         with ocp.training.Checkpointer(folder.absolute()) as orbax:
             return _load(orbax, step, model, ("model",))
     except Exception as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise JaxtalkError(f"{folder / str(step)}: the checkpoint cannot be read ({reason}); "
-                           "delete it and run train.py again, which continues from the one before") from error  # fmt: skip
+        raise JaxtalkError(
+            f"{folder / str(step)}: the checkpoint cannot be read ({_reason(error)}); "
+            "delete it and run train.py again, which continues from the one before"
+        ) from error
 
 
 def _load(orbax: ocp.training.Checkpointer, step: int, abstract: State, parts: tuple[str, ...]) -> State:
@@ -158,3 +170,17 @@ def _everywhere(ok: bool) -> bool:
     if jax.process_count() == 1:
         return ok
     return bool(np.all(multihost_utils.process_allgather(np.array(ok))))
+
+
+def _reason(error: Exception) -> str:
+    """An error of Orbax or its storage in a few words: the system's own where it has an error number."""
+    number = error.errno if isinstance(error, OSError) else None
+    found = re.search(r"os_error_code='(\d+)'", str(error))
+    if number or found:
+        return os.strerror(number or int(found[1]))  # type: ignore[index]
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
+
+
+def _raised_anyway(record: logging.LogRecord) -> bool:
+    """Drops what Orbax's threads log about errors (some hundred lines each): we raise or report them in one."""
+    return not (record.exc_info and f"orbax{os.sep}checkpoint" in record.pathname)

@@ -13,7 +13,7 @@ def enable_compile_cache() -> Path:
 
     A folder that cannot be written costs the cache, not the run: JAX warns and compiles.
     """
-    chosen = jax.config.jax_compilation_cache_dir
+    chosen = jax.config.values["jax_compilation_cache_dir"]
     if chosen:
         return Path(chosen)
     base = os.environ.get("JAXTALK_CACHE") or Path.home() / ".cache" / "jaxtalk"

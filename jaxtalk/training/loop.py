@@ -6,7 +6,7 @@ import dataclasses
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from clu import parameter_overview
 from jax.sharding import Mesh
 
 from jaxtalk.clip import ClipView
-from jaxtalk.input.pipeline import batches
+from jaxtalk.input.pipeline import Batches, batches
 from jaxtalk.methods.api import Stage
 from jaxtalk.progress import Bar, bar
 from jaxtalk.training import sharding
@@ -165,7 +165,7 @@ class _StageRun:
         progress.advance(step - shown, self.rate_note)
         return step
 
-    def _local_batches(self, step: int) -> Iterator[dict[str, np.ndarray]]:
+    def _local_batches(self, step: int) -> Batches:
         """This process's rows of the batches from `step` on."""
         examples = self.stage.examples(self.clips, self.settings.seed)
         return batches(
@@ -177,14 +177,14 @@ class _StageRun:
             start_step=step,
         )
 
-    def _device_batches(self, step: int) -> Iterator[dict[str, jax.Array]]:
+    def _device_batches(self, step: int) -> Generator[dict[str, jax.Array], None, None]:
         """The same as global arrays, a few steps ahead of their use."""
         ahead: deque[dict[str, jax.Array]] = deque()
-        for local in self._local_batches(step):
-            ahead.append(sharding.global_batch(local, self.stage.batch_size, self.settings.mesh))
-            if len(ahead) > _PREFETCH:
-                yield ahead.popleft()
-        yield from ahead
+        with self._local_batches(step) as stream:
+            for local in stream:
+                ahead.append(sharding.global_batch(local, self.stage.batch_size, self.settings.mesh))
+                if len(ahead) > _PREFETCH:
+                    yield ahead.popleft()
 
     def _after_step(self, state: State, step: int, report: dict[str, jax.Array]) -> None:
         settings, last = self.settings, step == self.stage.steps
@@ -241,7 +241,7 @@ class _StageRun:
         bad = int(report["bad_step"])
         if bad < 0:
             return
-        with closing(self._local_batches(bad)) as stream:  # type: ignore[type-var]
+        with self._local_batches(bad) as stream:
             batch = next(stream)
         raise non_finite_error(
             self.settings.stage_folder(self.stage.name), self.plan, bad, int(report["bad_term"]),

@@ -124,7 +124,8 @@ def join_upstream(stage: Stage, trained: dict[str, tuple[Modules, dict[str, Any]
 
     Raises `ValueError` when two needed stages have a network of the same name, or one to start from does not exist.
     """
-    frozen, arrays = Modules({}, {}, {}), {"params": {}, "stats": {}}
+    frozen = Modules({}, {}, {})
+    arrays: dict[str, Any] = {"params": {}, "stats": {}}
     for name in stage.needs:
         modules, found = trained[name]
         both = sorted(set(modules.graphs) & set(frozen.graphs))
@@ -144,7 +145,7 @@ def join_upstream(stage: Stage, trained: dict[str, tuple[Modules, dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class TrainedRun:
-    """A run folder as `fit` and the evaluation see it (`methods.api.Run`). Arrays are on this process's first device."""
+    """A run folder as `fit` and the evaluation see it (`methods.api.Run`); arrays on this process's first device."""
 
     workdir: Path
     config: ml_collections.ConfigDict

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -41,27 +42,32 @@ class Modules:
         """Traces `stage.networks` for its structure; no array is made."""
         modules = nnx.eval_shape(lambda: stage.networks(jax.random.key(0)))
         graphs = {name: nnx.split(module, nnx.Param, ...)[0] for name, module in modules.items()}
-        return cls(graphs, *split_networks(modules))
+        params, stats = split_networks(modules)
+        return cls(graphs, params, stats)
 
     def merge(self, params: dict[str, Any], stats: dict[str, Any]) -> Networks:
         """Modules that hold these arrays."""
         return {name: nnx.merge(graph, params[name], stats[name]) for name, graph in self.graphs.items()}
 
-    def select(self, names: tuple[str, ...] | list[str]) -> Modules:
+    def select(self, names: Sequence[str]) -> Modules:
         """Only the networks of these names."""
-        return Modules(*({name: part[name] for name in names} for part in (self.graphs, self.params, self.stats)))
+        return Modules(_only(self.graphs, names), _only(self.params, names), _only(self.stats, names))
 
     def __or__(self, other: Modules) -> Modules:
         """Both; a network of `other` hides one of the same name."""
         return Modules(self.graphs | other.graphs, self.params | other.params, self.stats | other.stats)
 
 
+def _only(part: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: part[name] for name in names}
+
+
 def split_networks(networks: Networks) -> tuple[dict[str, Any], dict[str, Any]]:
     """(parameters, every other leaf) of the modules, each {network: pure dict}."""
     params, stats = {}, {}
     for name, module in networks.items():
-        _, param, rest = nnx.split(module, nnx.Param, ...)
-        params[name], stats[name] = nnx.to_pure_dict(param), nnx.to_pure_dict(rest)
+        _, *parts = nnx.split(module, nnx.Param, ...)
+        params[name], stats[name] = map(nnx.to_pure_dict, parts)
     return params, stats
 
 

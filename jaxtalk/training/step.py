@@ -47,8 +47,15 @@ def reduce_term(term: Term) -> jax.Array:
     return jnp.where(count > 0, total / jnp.where(count > 0, count, 1.0), 0.0)
 
 
-def _loss(plan: Plan, phase: Phase, trained: dict[str, Any], state: State, frozen: dict[str, Any], key: jax.Array,
-          batch: Batch) -> tuple[jax.Array, tuple[dict[str, Any], dict[str, jax.Array], dict[str, jax.Array]]]:  # fmt: skip
+def _loss(
+    plan: Plan,
+    phase: Phase,
+    trained: dict[str, Any],
+    state: State,
+    frozen: dict[str, Any],
+    key: jax.Array,
+    batch: Batch,
+) -> tuple[jax.Array, tuple[dict[str, Any], dict[str, jax.Array], dict[str, jax.Array]]]:
     """Loss of a phase, and (statistics of the own networks after it, reduced terms, scalars for the log)."""
     own = plan.own.merge(state["params"] | trained, state["stats"])
     networks = plan.frozen.merge(frozen["params"], frozen["stats"]) | own
