@@ -33,8 +33,9 @@ from jaxtalk.clip import ClipView
 from jaxtalk.errors import JaxtalkError
 
 FEATURES = ("mfcc", "mel", "deepspeech")
-STORED_RATE = 25.0  # rows of a stored array per second, row i centred at i / 25 s: fixed by the DeepSpeech recipe
-STORED_SLACK = 5  # a stored array may end this many rows before the video does (recipes differ in how they pad)
+STORED_RATE = 25.0  # windows of a stored array per second, number i centred at i / 25 s: as DeepSpeech's recipe has it
+STORED_WINDOW, STORED_STRIDE = 16, 2  # rows of a stored window, and from one window to the next
+STORED_SLACK = 5  # a stored array may end this many windows before the video does (recipes differ in how they pad)
 _MFCC_BANDS = 40
 # The power below which sound counts as silent: -80 dB full scale, above the rounding noise of 16 bits and the dither
 # and compression noise of quiet recordings, so that digital and real silence look alike.
@@ -73,7 +74,8 @@ def audio_windows(
         samples: [N] mono sound in [-1, 1]; not read by `deepspeech`.
         sample_rate: of `samples`, Hz; sound of another rate than 16 kHz is resampled.
         times: [F] seconds on the axis of the sound, in any order, also outside it.
-        stored: [T, window, num_channels] for `deepspeech`, 25 rows a second (`load_stored`, `ClipView.feature`).
+        stored: [T, 16, num_channels] for `deepspeech`, 25 windows a second (`load_stored`, `ClipView.feature`). A
+            spec with longer windows gets them from the neighbours', which overlap in all rows but two.
 
     Raises:
         JaxtalkError: the stored array is absent, of another shape, or too short for `times`.
@@ -103,7 +105,7 @@ def clip_windows(spec: FeatureSpec, clip: ClipView) -> np.ndarray:
 
 
 def load_stored(path: str | Path, spec: FeatureSpec) -> np.ndarray:
-    """Reads a stored feature file [T, window, num_channels] (.npy). Raises `JaxtalkError` naming the file."""
+    """Reads a stored feature file [T, 16, num_channels] (.npy). Raises `JaxtalkError` naming the file."""
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -115,9 +117,10 @@ def load_stored(path: str | Path, spec: FeatureSpec) -> np.ndarray:
 
 
 def _check_stored(spec: FeatureSpec, array: np.ndarray, where: str) -> None:
-    if array.ndim != 3 or array.shape[1:] != (spec.window, spec.num_channels) or not len(array):
+    expected = (STORED_WINDOW, spec.num_channels)
+    if array.ndim != 3 or array.shape[1:] != expected or not len(array):
         raise JaxtalkError(
-            f"{where}: shape {array.shape}, expected (frames, {spec.window}, {spec.num_channels}); "
+            f"{where}: shape {array.shape}, expected (frames, {expected[0]}, {expected[1]}); "
             f"make the {spec.name} features again"
         )
     if not np.isfinite(array).all():
@@ -132,10 +135,28 @@ def _stored_windows(spec: FeatureSpec, times: np.ndarray, stored: np.ndarray | N
     index = np.rint(times * STORED_RATE).astype(np.int64)
     if index.size and index.max() >= len(stored) + STORED_SLACK:
         raise JaxtalkError(
-            f"{where}: {len(stored)} rows ({len(stored) / STORED_RATE:.2f} s at {STORED_RATE:g} a second), too few for "
-            f"a frame at {times.max():.2f} s; make it from the whole recording"
+            f"{where}: {len(stored)} windows, {STORED_RATE:g} a second, are too few for a frame at "
+            f"{times.max():.2f} s; make it from the whole recording"
         )
-    return stored[np.clip(index, 0, len(stored) - 1)].astype(np.float32)
+    index = np.clip(index, 0, len(stored) - 1)
+    if spec.window == STORED_WINDOW:
+        return stored[index].astype(np.float32)
+    rows = _joined_rows(stored, where)
+    before = spec.window // 2  # rows of a window before its frame's time; row STORED_WINDOW // 2 of `rows` is time 0
+    padded = np.pad(rows, ((before, spec.window), (0, 0)))
+    first = STORED_STRIDE * index + STORED_WINDOW // 2  # = before the frame's time, in rows of `padded`, less `before`
+    return padded[first[:, None] + np.arange(spec.window)].astype(np.float32)
+
+
+def _joined_rows(stored: np.ndarray, where: str) -> np.ndarray:
+    """The rows [2 T + 14, channels] that the overlapping windows were cut from."""
+    kept = STORED_WINDOW - STORED_STRIDE
+    if not np.allclose(stored[1:, :kept], stored[:-1, STORED_STRIDE:], atol=1e-4):
+        raise JaxtalkError(
+            f"{where}: neighbouring windows do not overlap as those of one recording, {STORED_STRIDE} rows apart; make "
+            "the features again, or set model.audio.attention_windows=0, which reads single windows"
+        )
+    return np.concatenate([stored[0, :kept], stored[:, kept:].reshape(-1, stored.shape[2])])
 
 
 def _rows(spec: FeatureSpec, samples: np.ndarray, centres: np.ndarray) -> np.ndarray:

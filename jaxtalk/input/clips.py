@@ -54,21 +54,17 @@ def working_clips(clips: Sequence[PackedClip], size: int, cache: Path, cache_byt
     return views
 
 
-def split_clips(
-    clips: Sequence[ClipView], test_seconds: float, guard_seconds: float
-) -> tuple[list[ClipView], list[ClipView]]:
-    """Training part and test part of each clip: `time_split` on its timestamps."""
-    train: list[ClipView] = []
-    test: list[ClipView] = []
-    for clip in clips:
-        try:
-            first, last = time_split(clip.track.time, test_seconds, guard_seconds)
-        except JaxtalkError as error:
-            raise JaxtalkError(f"clip {clip.name}: {error}") from error
-        train.append(select_frames(clip, first))
-        if last.size:
-            test.append(select_frames(clip, last))
-    return train, test
+def training_part(view: ClipView, data: ml_collections.ConfigDict) -> ClipView:
+    """The frames of a clip that may be trained on: all but the last `data.test_seconds` and the guard before them.
+
+    Raises:
+        JaxtalkError: the clip is too short to leave any.
+    """
+    try:
+        train, _ = time_split(view.track.time, data.test_seconds, data.guard_seconds)
+    except JaxtalkError as error:
+        raise JaxtalkError(f"clip {view.name}: {error}") from error
+    return select_frames(view, train)
 
 
 def select_frames(view: ClipView, index: np.ndarray) -> SelectedClip:
