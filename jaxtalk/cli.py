@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from jaxtalk.errors import reported_errors
+from jaxtalk.errors import JaxtalkError, reported_errors
 
 _FILE = click.Path(path_type=Path)
 
@@ -57,13 +57,22 @@ def verb(examples: str) -> Callable[[Callable[..., Any]], click.Command]:
 @click.option("--landmarker", type=_FILE, help="MediaPipe's face_landmarker.task; else cached or downloaded.")
 @click.option("--face-model", type=click.Choice(["ict", "procedural"]), default="ict", show_default=True)
 @click.option("--face-model-file", type=_FILE, help="The face model as a file; else cached or downloaded.")
-@click.option("--audio", type=_FILE, help="Sound from this file in place of the video's own.")
+@click.option("--audio", type=_FILE, help="Speech in a file of its own, from the same moment as the video.")
+@click.option("--start", type=float, help="Use the video from this second on.")
+@click.option("--end", type=float, help="Use the video up to this second.")
+@click.option("--language", default="", help="Kept in the clip: what is spoken, e.g. en.")
+@click.option("--emotion", default="", help="Kept in the clip: how it is spoken.")
+@click.option("--consent", type=_FILE, help="JSON file (subject, source, scope, date), kept in the clip.")
 @click.option("--overwrite", is_flag=True, help="Replace a clip made with other settings.")
-def prepare(video: Path, out: Path, **options: Any) -> None:
-    """Turn a talking VIDEO into a clip to learn from."""
+def prepare(video: Path, out: Path, consent: Path | None, **options: Any) -> None:
+    """Turn a talking VIDEO into a clip to learn from.
+
+    Looks at the video first and says what is wrong with it (preflight.json); draws what it found (preview.png).
+    The same command continues an interrupted preparation.
+    """
     from jaxtalk.preparation.prepare import PrepareOptions, prepare_clip
 
-    clip = prepare_clip(video, out, PrepareOptions(**options))
+    clip = prepare_clip(video, out, PrepareOptions(**options, consent=_read_consent(consent)))
     click.echo(f"{clip.path}: {clip.meta.num_frames} frames of {clip.meta.identity} at {clip.meta.fps:g} fps")
 
 
@@ -161,16 +170,41 @@ def weights() -> None:
 @weights.command("list", cls=_Verb, examples="jaxtalk weights list")
 def weights_list() -> None:
     """What can be had, its licence, and whether it is here."""
-    from jaxtalk import weights as register
+    from rich.console import Console
+    from rich.table import Table
 
-    register.print_table()
+    from jaxtalk.weights import REGISTER, cache_folder
+
+    table = Table(title=f"pretrained files in {cache_folder()}")
+    for title in ("name", "here", "licence", "what for"):
+        table.add_column(title, overflow="fold")
+    for entry in REGISTER.values():
+        here = (cache_folder() / entry.file).is_file()
+        table.add_row(entry.name, "yes" if here else "no", entry.licence, entry.purpose)
+    Console().print(table)
 
 
 @weights.command("get", cls=_Verb, examples="jaxtalk weights get ict_facekit\njaxtalk weights get face_landmarker")
 @click.argument("name")
-@click.option("--from", "source", type=_FILE, help="A file or folder of yours in place of a download.")
-def weights_get(name: str, source: Path | None) -> None:
+@click.option("--from", "source", help="A file or folder of yours, or another URL, in place of the published one.")
+def weights_get(name: str, source: str | None) -> None:
     """Put the pretrained file NAME into the cache, its hash checked."""
-    from jaxtalk import weights as register
+    from jaxtalk.weights import get
 
-    click.echo(register.get(name, source=source))
+    click.echo(get(name, source=source))
+
+
+def _read_consent(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    import json
+
+    try:
+        consent = json.loads(path.read_text())
+    except OSError as error:
+        raise JaxtalkError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise JaxtalkError(f"{path}: not JSON ({error})") from error
+    if not isinstance(consent, dict):
+        raise JaxtalkError(f'{path}: expected an object such as {{"subject": "Anna", "scope": "research"}}')
+    return consent

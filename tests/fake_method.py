@@ -62,6 +62,7 @@ def fake_run(workdir: Path, state_sha256: str = "5" * 64) -> FakeRun:
     workdir.mkdir(parents=True, exist_ok=True)
     config = base()
     config.method = "fake"
+    config.data.test_seconds = config.data.guard_seconds = 0.0
     (workdir / "metrics.jsonl").write_text(json.dumps({"stage": "field", "step": 1, "state_sha256": state_sha256}))
     return FakeRun(workdir, config)
 

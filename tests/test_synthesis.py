@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -42,10 +41,7 @@ def fits(monkeypatch: pytest.MonkeyPatch, clips: list[Clip]) -> list[str]:
 def _install(monkeypatch: pytest.MonkeyPatch, method: Callable[[], types.SimpleNamespace], clips: list[Clip]) -> None:
     for module in (avatars, pipeline):
         monkeypatch.setattr(module, "load_method", lambda name: method())
-    source = types.ModuleType("jaxtalk.input.clips")
-    source.open_clips = lambda config, workdir: clips  # type: ignore[attr-defined]
-    source.training_part = lambda clip, data: clip  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "jaxtalk.input.clips", source)
+    monkeypatch.setattr("jaxtalk.input.clips.open_clips", lambda config, workdir: clips)
 
 
 @pytest.fixture
@@ -170,7 +166,7 @@ def test_an_avatar_needs_no_dataset(
     def gone(config: object, workdir: Path) -> list[Clip]:
         raise JaxtalkError("the dataset is gone")
 
-    monkeypatch.setattr(sys.modules["jaxtalk.input.clips"], "open_clips", gone)
+    monkeypatch.setattr("jaxtalk.input.clips.open_clips", gone)
     head, origin = avatars.open_avatar(run, "b")
     assert head.name == "b" and origin["identity"] == "ball1" and fits == ["b"]
     with pytest.raises(JaxtalkError, match="dataset is gone"):

@@ -28,10 +28,14 @@ def entry(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def video(tmp_path: Path, entry: dict[str, Any]) -> Path:
-    path = tmp_path / "out.mp4"
+    write_video(tmp_path / "out.mp4", entry)
+    return tmp_path / "out.mp4"
+
+
+def write_video(path: Path, entry: dict[str, Any]) -> None:
+    """A small mp4 with its record inside and beside it."""
     _write(path, provenance.comment(entry))
     provenance.write_sidecar(path, entry)
-    return path
 
 
 def _write(path: Path, comment: str) -> None:
