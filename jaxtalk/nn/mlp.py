@@ -86,6 +86,7 @@ def split_linear(layer: nnx.Linear, parts: Sequence[jax.Array]) -> jax.Array:
     """
     if len(parts) == 1:
         return layer(parts[0])
+    assert layer.bias is not None
     dtype = parts[0].dtype
     ends = list(itertools.accumulate(part.shape[-1] for part in parts))
     kernels = jnp.split(layer.kernel[...].astype(dtype), ends[:-1])

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 from jaxtalk.ops.cameras import project
 
 EMPTY = 1e6  # depth of a cell that no point falls into
+SAME_SIDE = 0.05  # metres: points this much behind their neighbours are the far side, seen through a gap
 
 
 @partial(jax.jit, static_argnames=("size", "grid", "front", "behind", "reach"))
@@ -35,7 +36,7 @@ def mesh_bounds(
     """Near and far per cell of a grid over the picture, for one pose; `vmap` it over frames.
 
     Args:
-        points: on the head's surface, head space, metres. Closer together than a cell or so.
+        points: on the head's surface, head space, metres; evenly spread, at most two cells apart.
         camera: (focal, cx, cy) for pictures of `size` (height, width) pixels.
         clip_range: near and far for rays that miss the head; every interval stays inside it.
         grid: cells along the longer side.
@@ -45,19 +46,26 @@ def mesh_bounds(
     cell = max(size) / grid
     rows, columns = -(-size[0] * grid // max(size)), -(-size[1] * grid // max(size))
     pixels, depth = project(points, rotation, translation, camera)
+    reference = depth.mean()
     index = jnp.floor(pixels / cell).astype(jnp.int32)
     seen = (depth > 0) & jnp.all((index >= 0) & (index < jnp.array([columns, rows])), -1)
     flat = jnp.where(seen, index[:, 1] * columns + index[:, 0], rows * columns)
-    surface = jnp.full(rows * columns + 1, EMPTY).at[flat].min(depth)[:-1].reshape(rows, columns)
-
-    # The nearest point of a neighbourhood is on the front; points of the far side that shine through gaps are cut off.
-    near = _minimum(surface)
-    covered = near < EMPTY
-    far = _maximum(jnp.where(covered, jnp.minimum(surface, near + behind), -EMPTY))
+    nearest = jnp.full(rows * columns + 1, EMPTY).at[flat].min(depth)[:-1].reshape(rows, columns)
+    # Two cells around: wide enough to find the front where points are sparse. What lies far behind it is another side.
+    nearest = _minimum(_minimum(nearest))
+    front_facing = seen & (depth < jnp.append(nearest.ravel(), -EMPTY)[flat] + SAME_SIDE)
+    flat = jnp.where(front_facing, flat, rows * columns)
+    moments = jnp.stack([jnp.ones_like(depth), depth - reference, (depth - reference) ** 2])
+    sums = jnp.zeros((3, rows * columns + 1)).at[:, flat].add(moments)[:, :-1].reshape(3, rows, columns)
+    count, first, second = jax.vmap(lambda x: _blur(_blur(x)))(sums)
+    covered = count > 0
+    mean = first / jnp.maximum(count, 1e-6)
+    spread = jnp.sqrt(jnp.maximum(second / jnp.maximum(count, 1e-6) - mean**2, 0))  # steep parts get more room
+    near = mean + reference - spread - front
+    far = mean + reference + spread + behind
 
     # Rings around the silhouette: the neighbours' interval, opened a little more at each ring.
-    distance = -(rotation @ points.mean(0) + translation)[2]
-    ring = cell * distance / camera[0]  # width of a cell, metres
+    ring = cell * reference / camera[0]  # width of a cell, metres
 
     def grow(_: int, state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         near, far, inside = state
@@ -65,8 +73,8 @@ def mesh_bounds(
         wider_far = _maximum(jnp.where(inside, far, -EMPTY)) + ring
         return jnp.where(inside, near, wider_near), jnp.where(inside, far, wider_far), inside | (wider_near < EMPTY / 2)
 
-    state = (near - front, far + behind, covered)
-    near, far, inside = jax.lax.fori_loop(0, jnp.ceil(reach / ring).astype(jnp.int32), grow, state)
+    rings = jnp.ceil(reach / ring).astype(jnp.int32)
+    near, far, inside = jax.lax.fori_loop(0, rings, grow, (near, far, covered))
     near = jnp.where(inside, jnp.clip(near, clip_range[0], clip_range[1]), clip_range[0])
     far = jnp.where(inside, jnp.clip(far, clip_range[0], clip_range[1]), clip_range[1])
     return jnp.stack([near, far], -1)
@@ -97,6 +105,17 @@ def _minimum(x: Float[Array, "rows columns"]) -> Float[Array, "rows columns"]:
         size = x.shape[axis]
         before, after = (jax.lax.slice_in_dim(padded, start, start + size, axis=axis) for start in (0, 2))
         x = jnp.minimum(x, jnp.minimum(before, after))
+    return x
+
+
+def _blur(x: Float[Array, "rows columns"]) -> Float[Array, "rows columns"]:
+    """Sum over each cell and its eight neighbours, the neighbours counted half, the corners a quarter."""
+    for axis in (0, 1):
+        pad = [(0, 0), (0, 0)]
+        pad[axis] = (1, 1)
+        padded, size = jnp.pad(x, pad), x.shape[axis]
+        before, after = (jax.lax.slice_in_dim(padded, start, start + size, axis=axis) for start in (0, 2))
+        x = x + 0.5 * (before + after)
     return x
 
 

@@ -45,8 +45,8 @@ class FieldAvatar:
         `drive.camera` moves head and torso; the background stays the clip's.
         """
         scene = self.scene if drive.camera is None else self.scene._replace(camera=camera_vector(drive.camera))
-        arrays = (drive.audio, drive.eye_openness, drive.rotation, drive.translation)
-        arrays = tuple(np.asarray(array, np.float32) for array in arrays)
+        drives = (drive.audio, drive.eye_openness, drive.rotation, drive.translation)
+        arrays = [np.asarray(array, np.float32) for array in drives]
         self._check(arrays[0])
         frames = render_frames(self.config.model, self.parameters, scene, *arrays, smooth=smooths(self.config))
         return np.asarray(frames)
@@ -64,7 +64,7 @@ class FieldAvatar:
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
                   for path, leaf in jax.tree_util.tree_leaves_with_path(self.parameters)}  # fmt: skip
-        np.savez(folder / "parameters.npz", **arrays)
+        np.savez(folder / "parameters.npz", **arrays)  # type: ignore[arg-type]
         np.savez_compressed(folder / "scene.npz", **self.scene._asdict())
         self.track.save(folder / "track.npz")
         data = {

@@ -30,9 +30,8 @@ def _graphs(model: ModelConfig, with_torso: bool) -> tuple[dict[str, Any], dict[
         return networks | (torso_networks(model, jax.random.key(0)) if with_torso else {})
 
     split = {name: nnx.split(module) for name, module in nnx.eval_shape(make).items()}
-    return {n: graph for n, (graph, _) in split.items()}, {
-        n: nnx.to_pure_dict(state) for n, (_, state) in split.items()
-    }
+    graphs = {name: graph for name, (graph, _) in split.items()}
+    return graphs, {name: nnx.to_pure_dict(state) for name, (_, state) in split.items()}
 
 
 def abstract_parameters(model: ModelConfig, with_torso: bool) -> dict[str, Any]:
@@ -79,9 +78,10 @@ def render_frames(
         plate = jnp.asarray(scene.plate)[row, column][:, None]
         picture = render(networks, "head", model.sampling, rays, head[frame], plate, None)[-1].color
         if torso is not None:
-            poses = (jnp.broadcast_to(a, (chunk, *a.shape)) for a in (scene.torso_rotation, scene.torso_translation))
+            rotation_0 = jnp.broadcast_to(scene.torso_rotation, (chunk, 3, 3))
+            translation_0 = jnp.broadcast_to(scene.torso_translation, (chunk, 3))
             near_far = jnp.broadcast_to(scene.depth_range, (chunk, 1, 2))
-            rays = rays_through(pixels, *poses, camera, near_far)
+            rays = rays_through(pixels, rotation_0, translation_0, camera, near_far)
             front = render(networks, "torso", model.sampling, rays, torso[frame], plate, None)[-1]
             picture = over(front, picture)
         return picture[:, 0]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jaxtyping import Array, Float
 
 from jaxtalk.methods.ad_nerf.config import SamplingConfig
-from jaxtalk.methods.ad_nerf.fields import Field
 from jaxtalk.methods.api import Networks
 from jaxtalk.ops.cameras import pixel_rays
 from jaxtalk.ops.compositing import Composite, composite
@@ -60,7 +59,7 @@ def render(
 
 
 def _along(
-    field: Field,
+    field: Any,  # a Field
     rays: Rays,
     depths: Float[Array, "*batch rays samples"],
     condition: Float[Array, "*batch condition"],

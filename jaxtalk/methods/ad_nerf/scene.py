@@ -79,8 +79,8 @@ def all_bounds(
     rotation, translation = (
         np.concatenate([a, np.repeat(a[-1:], padding, 0)]).astype(np.float32) for a in (rotation, translation)
     )
-    parts = [
-        np.asarray(frame_bounds(scene, sampling, size, rotation[i : i + FRAMES_AT_ONCE], translation[i : i + FRAMES_AT_ONCE]))
-        for i in range(0, count, FRAMES_AT_ONCE)
-    ]  # fmt: skip
+    parts = []
+    for start in range(0, count, FRAMES_AT_ONCE):
+        end = start + FRAMES_AT_ONCE
+        parts.append(np.asarray(frame_bounds(scene, sampling, size, rotation[start:end], translation[start:end])))
     return np.concatenate(parts)[:count]

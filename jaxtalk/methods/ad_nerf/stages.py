@@ -103,8 +103,8 @@ class FieldStage:
     def _torso(self, networks: Networks, batch: Batch, code: jax.Array, key: jax.Array) -> tuple[Composite, ...]:
         model = self.config.model
         bounds = jnp.broadcast_to(batch["depth_range"][:, None], batch["bounds"].shape)
-        names = ("pixels", "torso_rotation", "torso_translation", "camera")
-        rays = rays_through(*(batch[n] for n in names), bounds)
+        rotation, translation = batch["torso_rotation"], batch["torso_translation"]
+        rays = rays_through(batch["pixels"], rotation, translation, batch["camera"], bounds)
         condition = torso_condition(model, code, batch["rotation"], batch["translation"])
         return render(networks, "torso", model.sampling, rays, condition, batch["background"], key)
 
