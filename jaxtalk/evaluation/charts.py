@@ -23,14 +23,29 @@ def line_chart(
     *,
     logarithmic: bool = False,
     markers: bool = False,
+) -> dict[str, str]:
+    """Inline SVGs of curves {label: (x, y)}, "wide" for a page and "narrow" for a phone, with text of one size.
+
+    A y of None is a gap. At most four curves.
+    """
+    if len(series) > len(_SERIES):
+        raise ValueError(f"a chart holds {len(_SERIES)} curves, not {len(series)}")
+    sizes = {"wide": (7.6, 2.7), "narrow": (3.7, 2.7)}
+    return {name: _draw(series, xlabel, ylabel, size, logarithmic, markers) for name, size in sizes.items()}
+
+
+def _draw(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float | None]]],
+    xlabel: str,
+    ylabel: str,
+    size: tuple[float, float],
+    logarithmic: bool,
+    markers: bool,
 ) -> str:
-    """An inline SVG of curves {label: (x, y)}; a y of None is a gap. At most four curves."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    if len(series) > len(_SERIES):
-        raise ValueError(f"a chart holds {len(_SERIES)} curves, not {len(series)}")
-    figure = Figure(figsize=(7.2, 2.9), layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     for (label, (x, y)), color in zip(series.items(), _SERIES, strict=False):
         values = np.array([np.nan if value is None else value for value in y], np.float64)
@@ -39,16 +54,19 @@ def line_chart(
         axes.set_yscale("log")
     _style(axes, xlabel, ylabel)
     if len(series) > 1:
-        legend = axes.legend(frameon=False, fontsize=9, ncols=len(series), loc="lower left", bbox_to_anchor=(0, 1.0))
+        legend = axes.legend(
+            frameon=False, fontsize=8, ncols=len(series), loc="lower left", bbox_to_anchor=(-0.02, 1.0),
+            handlelength=1.2, columnspacing=1.0, borderpad=0,
+        )  # fmt: skip
         for text in legend.get_texts():
             text.set_color(_INK)
-    return _svg(figure, FigureCanvasSVG, f"{ylabel} over {xlabel}: {', '.join(series)}")
+    return _svg(figure, FigureCanvasSVG, f"{ylabel} over {xlabel}: {', '.join(series)}", f"{size}{dict(series)}")
 
 
 def _style(axes: Any, xlabel: str, ylabel: str) -> None:
-    axes.set_xlabel(xlabel, color=_MUTED, fontsize=9)
-    axes.set_ylabel(ylabel, color=_MUTED, fontsize=9)
-    axes.tick_params(which="both", colors=_MUTED, labelsize=9, length=0)
+    axes.set_xlabel(xlabel, color=_MUTED, fontsize=8)
+    axes.set_ylabel(ylabel, color=_MUTED, fontsize=8)
+    axes.tick_params(which="both", colors=_MUTED, labelsize=8, length=0)
     axes.grid(axis="y", color=_RULE, linewidth=0.8)
     axes.margins(x=0.02)
     for side, spine in axes.spines.items():
@@ -56,11 +74,11 @@ def _style(axes: Any, xlabel: str, ylabel: str) -> None:
         spine.set_color(_RULE)
 
 
-def _svg(figure: Any, canvas: Any, label: str) -> str:
+def _svg(figure: Any, canvas: Any, label: str, salt: str) -> str:
     import matplotlib
 
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "jaxtalk", "font.family": "sans-serif"}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "font.family": "sans-serif"}):
         canvas(figure).print_svg(buffer, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]

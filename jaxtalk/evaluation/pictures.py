@@ -15,6 +15,7 @@ ERROR_SCALE = 0.25  # mean absolute RGB error that gets the last colour of the m
 _SHOWN = 5  # frames evenly spaced over the tested ones
 _MIN_PANEL = 256  # pixels: smaller pictures are enlarged in videos
 _BAND = 22  # pixels under a video's pictures for the labels
+_CELL, _GAP = 96, 2  # pixels of a mouth close-up, and between them
 
 
 def shown_frames(worst_by: np.ndarray) -> list[tuple[int, str]]:
@@ -46,15 +47,37 @@ def write_pictures(folder: Path, clip: str, frame: int, images: Mapping[str, np.
     return files
 
 
+def write_mouth_strip(path: Path, rows: Sequence[np.ndarray], boxes: np.ndarray) -> None:
+    """Writes close-ups of the mouth: a row for each of `rows` [F, H, W, 3] uint8, a column for each of its F frames.
+
+    Crops are squares of one size for all frames, half as large again as the largest box [F, 4], around its centre.
+    """
+    height, width = rows[0].shape[1:3]
+    side = min(height, width, max(8, round(1.5 * float((boxes[:, 2:] - boxes[:, :2]).max()))))
+    corner = np.round((boxes[:, :2] + boxes[:, 2:]) / 2 - side / 2).astype(int)
+    x, y = (np.clip(corner[:, i], 0, limit - side) for i, limit in enumerate((width, height)))
+    cells = [[frames[i, y[i] : y[i] + side, x[i] : x[i] + side] for i in range(len(boxes))] for frames in rows]
+    gap = ((0, _GAP), (0, _GAP), (0, 0))
+    grid = [[np.pad(_enlarged(cell, (_CELL, _CELL)), gap) for cell in line] for line in cells]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, np.concatenate([np.concatenate(line, axis=1) for line in grid], axis=0))
+
+
 def write_comparison(
-    path: Path, panels: Sequence[tuple[str, np.ndarray]], fps: float, sound: tuple[np.ndarray, int]
+    path: Path,
+    panels: Sequence[tuple[str, np.ndarray]],
+    fps: float,
+    sound: tuple[np.ndarray, int],
+    comment: str,
 ) -> None:
-    """Writes labelled pictures side by side, [(label, [F, H, W, 3] uint8)], as a video with sound (samples, rate)."""
+    """Writes labelled pictures side by side, [(label, [F, H, W, 3] uint8)], as a video with sound (samples, rate).
+
+    `comment` says in the file where it comes from.
+    """
     height, width = panels[0][1].shape[1:3]
     factor = max(1, -(-_MIN_PANEL // min(height, width)))
     size = (height * factor, width * factor)
     band = _label_band([label for label, _ in panels], size[1])
-    comment = "Comparison by jaxtalk: all panels but the ground truth are synthetic."
     with VideoWriter(path, (size[0] + _BAND, size[1] * len(panels)), fps, audio=sound, comment=comment) as video:
         for frames in zip(*(frames for _, frames in panels), strict=True):
             row = np.concatenate([_enlarged(frame, size) for frame in frames], axis=1)

@@ -41,6 +41,7 @@ class Subject:
     fit: Callable[[ClipView], Avatar]
     audio_feature: Any  # jaxtalk.audio FeatureSpec
     settings: Settings
+    run: Mapping[str, Any]  # name, method, hashes: goes into results.json and into videos
     folder: Path  # pictures and videos go here
 
 
@@ -55,6 +56,7 @@ class ClipResult:
     values: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]
     facts: Mapping[str, Any]  # split, sources of audio, ...
     pictures: Sequence[Mapping[str, Any]]  # {"frame", "time", "note", "files": {row: path in the folder}}
+    mouths: Mapping[str, Any]  # close-ups of the mouth: {"path", "rows": names from above}
     videos: Sequence[Mapping[str, str]]  # {"path", "caption"}
     absent: Mapping[str, str] = dataclasses.field(default_factory=dict)  # row -> why it could not be made
 

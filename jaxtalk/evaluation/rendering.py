@@ -10,7 +10,7 @@ from jaxtalk.methods.api import Avatar, Drive
 from jaxtalk.metrics import quantised
 from jaxtalk.progress import Bar
 
-_CHUNK = 10  # frames rendered at once: one compiled program, bounded memory
+_CHUNK_PIXELS, _MAX_CHUNK = 1 << 18, 16  # rendered at once: one compiled program, bounded memory
 
 
 def drive_of(view: ClipView, index: np.ndarray, windows: np.ndarray) -> Drive:
@@ -25,8 +25,9 @@ def render(avatar: Avatar, drive: Drive, bar: Bar | None = None) -> np.ndarray:
     Raises `JaxtalkError` when a rendered value is not finite.
     """
     count, chunks = len(drive.rotation), []
-    for start in range(0, count, _CHUNK):
-        index = np.minimum(np.arange(start, start + _CHUNK), count - 1)
+    size = max(1, min(_MAX_CHUNK, _CHUNK_PIXELS // (avatar.size[0] * avatar.size[1])))
+    for start in range(0, count, size):
+        index = np.minimum(np.arange(start, start + size), count - 1)
         frames = quantised(np.asarray(avatar.render(drive.take(index))))
         chunks.append(frames[: count - start])
         if bar is not None:

@@ -21,14 +21,16 @@ from jaxtalk import __version__
 from jaxtalk.evaluation.charts import line_chart
 from jaxtalk.evaluation.results import formatted, read_results, write_text
 from jaxtalk.evaluation.summary import headline, tiles
+from jaxtalk.media.video import read_frames
 
 _EMBED_BYTES = 120_000  # larger pictures are embedded as JPEG
+_POSTER_FRAME = 12  # of a video, which stands for it until it plays
 _PREVIEWS = 6  # of each picture drawn during training
 _PANELS = {
     "truth": "Ground truth",
     "ours": "Ours",
     "error": "Error",
-    "audio_shifted": "Speech 1 s late",
+    "audio_shifted": "Late speech",
     "nearest": "Nearest frame",
     "mean": "Mean frame",
 }
@@ -64,7 +66,7 @@ def write_run_report(workdir: str | Path, samples: Sequence[Path] = ()) -> Path:
     page = _page(
         title=run["name"],
         run=run,
-        samples=[{"path": _relative(path, folder), "name": Path(path).stem} for path in samples],
+        samples=[{"name": Path(path).stem, **_video(Path(path), folder)} for path in samples],
         evaluations=evaluations,
         training=_training(workdir),
         previews=_previews(workdir),
@@ -87,6 +89,14 @@ def _page(**content: Any) -> str:
     return environment.get_template("page.html").render({**empty, **content}, version=__version__)
 
 
+def _video(path: Path, page_folder: Path) -> dict[str, str]:
+    """A video's link, and one of its pictures to stand there until it plays."""
+    picture = next((frame for i, (_, frame) in enumerate(read_frames(path)) if i == _POSTER_FRAME), None)
+    if picture is None:  # a shorter video
+        picture = next(frame for _, frame in read_frames(path))
+    return {"path": _relative(path, page_folder), "poster": _data_uri(Image.fromarray(picture))}
+
+
 def _relative(path: Path, folder: Path) -> str:
     return Path(os.path.relpath(Path(path).resolve(), folder.resolve())).as_posix()
 
@@ -96,9 +106,14 @@ def _evaluation(folder: Path, page_folder: Path) -> dict[str, Any]:
     results = read_results(folder / "results.json")
     clips = []
     for name, clip in results["clips"].items():
-        videos = [{**video, "path": _relative(folder / video["path"], page_folder)} for video in clip["videos"]]
+        videos = [{**video, **_video(folder / video["path"], page_folder)} for video in clip["videos"]]
         pictures = [_picture(folder, results, name, picture) for picture in clip["pictures"]]
-        clips.append({"name": name, **clip, "videos": videos, "pictures": pictures, "chart": _chart(results, name)})
+        mouths = {
+            "data": embedded(folder / clip["mouths"]["path"]),
+            "rows": [_PANELS[row].lower() for row in clip["mouths"]["rows"]],
+        }
+        made = {"videos": videos, "pictures": pictures, "mouths": mouths, "chart": _chart(results, name)}
+        clips.append({"name": name, **clip, **made})
     files = {name: _relative(folder / name, page_folder) for name in ("results.json", "table.csv", "table.md")}
     return {
         "results": results,
@@ -124,16 +139,20 @@ def _picture(folder: Path, results: dict[str, Any], clip: str, picture: dict[str
 
 def embedded(path: Path) -> str:
     """A picture file as a data URI: as it is when small, else as JPEG."""
-    data, kind = path.read_bytes(), "png"
+    data = path.read_bytes()
     if len(data) > _EMBED_BYTES:
-        buffer = io.BytesIO()
         with Image.open(path) as image:
-            image.convert("RGB").save(buffer, format="JPEG", quality=90)
-        data, kind = buffer.getvalue(), "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+            return _data_uri(image.convert("RGB"))
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
 
-def _chart(results: dict[str, Any], clip: str) -> str:
+def _data_uri(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=90)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _chart(results: dict[str, Any], clip: str) -> dict[str, str]:
     """Mouth PSNR over time: ours with the true speech, with the wrong one, and the best copy."""
     metric = next(iter(results["metrics"]))
     facts = results["clips"][clip]
@@ -143,7 +162,7 @@ def _chart(results: dict[str, Any], clip: str) -> str:
     return line_chart(series, "time in the clip, s", "PSNR of the mouth, dB", markers=len(facts["times"]) <= 60)
 
 
-def _training(workdir: Path) -> list[dict[str, str]]:
+def _training(workdir: Path) -> list[dict[str, Any]]:
     """A chart of the losses of each stage, from metrics.jsonl."""
     path = workdir / "metrics.jsonl"
     curves: dict[str, dict[str, tuple[list[float], list[float | None]]]] = {}

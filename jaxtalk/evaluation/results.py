@@ -8,7 +8,8 @@
     values      row -> metric -> region -> mean, interval (95 %), identities {name: mean}, clips {name: mean}
     paired      row -> metric -> region -> mean, standard_error, frames, positive, clips: `ours` minus the row, frame
                 by frame; for a control this is the drop that the wrong input costs
-    clips       name -> identity, frames, times, facts, per_frame {row: {metric: {region: [F]}}}, pictures, videos
+    clips       name -> identity, frames, times, facts, per_frame {row: {metric: {region: [F]}}}, and what to show:
+                pictures, mouths, videos
     absent      row or metric -> why there is no number
 
 No value is null but where a frame has none: a box outside the picture.
@@ -116,6 +117,7 @@ def _clip_facts(clip: ClipResult) -> dict[str, Any]:
             "facts": clip.facts,
             "per_frame": clip.values,
             "pictures": clip.pictures,
+            "mouths": clip.mouths,
             "videos": clip.videos,
         }
     )

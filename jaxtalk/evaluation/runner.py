@@ -48,6 +48,9 @@ def evaluate(
 
     run = open_run(workdir)
     config = run.config
+    method = load_method(config.method)
+    if last["stage"] != method.stages(config)[-1].name:
+        raise _unfinished(workdir)
     count = config.evaluation.max_frames if max_frames is None else max_frames
     if count < 0:
         raise JaxtalkError(f"--max_frames: {count} is below 0; give a number of frames, or 0 for all test frames")
@@ -57,16 +60,17 @@ def evaluate(
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
 
-    method = load_method(config.method)
+    facts = _run_facts(run, last)
     subject = Subject(
         clips=open_clips(config, workdir),
         fit=lambda view: method.fit(run, view),
         audio_feature=method.audio_feature(config),
         settings=settings,
+        run=facts,
         folder=partial,
     )
     clips = [plan.evaluate_clip(subject, view) for view in subject.clips]
-    results = assemble(plan, clips, _run_facts(run, last), settings)
+    results = assemble(plan, clips, facts, settings)
     write_results(partial / "results.json", results)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
@@ -87,8 +91,12 @@ def _last_line(workdir: Path) -> dict[str, Any]:
     except (IndexError, ValueError):
         last = {}
     if "state_sha256" not in last:
-        raise JaxtalkError(f"{workdir}: training has not finished; run train.py with this --workdir again to finish it")
+        raise _unfinished(workdir)
     return last
+
+
+def _unfinished(workdir: Path) -> JaxtalkError:
+    return JaxtalkError(f"{workdir}: training has not finished; run train.py with this --workdir again to finish it")
 
 
 def _run_facts(run: Run, last: dict[str, Any]) -> dict[str, Any]:

@@ -6,26 +6,39 @@ not lose by that does not listen.
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
+from jaxtalk import __version__
 from jaxtalk.clip import ClipView
 from jaxtalk.datasets.splits import time_split
+from jaxtalk.errors import JaxtalkError
 from jaxtalk.evaluation import baselines, controls
-from jaxtalk.evaluation.pictures import error_map, shown_frames, write_comparison, write_pictures
-from jaxtalk.evaluation.records import ClipResult, Protocol, Row, Subject
+from jaxtalk.evaluation.pictures import (
+    error_map,
+    shown_frames,
+    write_comparison,
+    write_mouth_strip,
+    write_pictures,
+)
+from jaxtalk.evaluation.records import ClipResult, Protocol, Row, Settings, Subject
 from jaxtalk.evaluation.rendering import check_size, drive_of, render
 from jaxtalk.input.clips import select_frames
 from jaxtalk.methods.api import Avatar
 from jaxtalk.metrics import measure, quantised
 from jaxtalk.progress import Bar, bar
+from jaxtalk.synthesis import provenance
 
+_CLOSE_UPS = 8
+_MOUTH_ROWS = ("truth", "ours", "audio_shifted")
 _PICTURES = ("truth", "ours", "error", "audio_shifted", "nearest", "mean")
 
 
 def evaluate_clip(subject: Subject, view: ClipView) -> ClipResult:
     """Fits an avatar on the training frames of a clip and measures it on the test frames."""
     settings, track = subject.settings, view.track
-    train, test = time_split(track.time, settings.test_seconds, settings.guard_seconds)
+    train, test = _split(view, settings)
     chosen = evenly_spaced(test, settings.max_frames)
     avatar = subject.fit(select_frames(view, train))
     check_size(avatar, view)
@@ -66,9 +79,23 @@ def evaluate_clip(subject: Subject, view: ClipView) -> ClipResult:
         values=values,
         facts=facts,
         pictures=_shown(subject, view, chosen, images, values["ours"]["psnr/rgb"]["mouth"]),
+        mouths=_mouths(subject, view, chosen, images),
         videos=videos,
         absent=absent,
     )
+
+
+def _split(view: ClipView, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        train, test = time_split(view.track.time, settings.test_seconds, settings.guard_seconds)
+    except JaxtalkError as error:
+        raise JaxtalkError(f"clip {view.name}: {error}") from error
+    if not len(test):
+        raise JaxtalkError(
+            f"clip {view.name}: no frame was left out of training (data.test_seconds is {settings.test_seconds:g}); "
+            "train a run with data.test_seconds above 0 to evaluate it"
+        )
+    return train, test
 
 
 def evenly_spaced(index: np.ndarray, count: int) -> np.ndarray:
@@ -115,8 +142,36 @@ def _film(subject: Subject, view: ClipView, avatar: Avatar, film: np.ndarray, pr
     sound = view.audio()[first : first + round(len(film) / view.meta.fps * rate)]
     name = f"{view.name}.mp4"
     panels = [("ground truth", _frames(view, film)), ("jaxtalk (synthetic)", ours)]
-    write_comparison(subject.folder / name, panels, view.meta.fps, (sound, rate))
+    comment = _provenance(subject, view)
+    write_comparison(subject.folder / name, panels, view.meta.fps, (sound, rate), comment)
     return [{"path": name, "caption": "Ground truth (left) and ours (right): test frames, own speech and poses."}]
+
+
+def _provenance(subject: Subject, view: ClipView) -> str:
+    """The comment by which `jaxtalk verify` knows the right half of the video for synthetic."""
+    head = {"name": view.name, "identity": view.meta.identity, "consent": dict(view.meta.consent)}
+    run = {name: subject.run[name] for name in ("name", "method", "config_sha256", "state_sha256")}
+    sound = {"file": f"{view.name}/audio.wav", "sha256": hashlib.sha256(view.audio().tobytes()).hexdigest()}
+    return provenance.comment(
+        {
+            "synthetic": True,
+            "digital_source_type": provenance.DIGITAL_SOURCE_TYPE,
+            "generator": f"jaxtalk {__version__}",
+            "run": run,
+            "avatar": head,
+            "audio": sound,
+            "settings": {"protocol": PROTOCOL.name, "layout": "ground truth on the left, synthetic on the right"},
+        }
+    )
+
+
+def _mouths(subject: Subject, view: ClipView, chosen: np.ndarray, images: dict[str, np.ndarray]) -> dict[str, object]:
+    """Writes close-ups of the mouth for frames evenly spaced over the tested ones."""
+    position = evenly_spaced(np.arange(len(chosen)), _CLOSE_UPS)
+    path = f"pictures/{view.name}/mouths.png"
+    rows = [images[row][position] for row in _MOUTH_ROWS]
+    write_mouth_strip(subject.folder / path, rows, view.track.mouth_box[chosen[position]])
+    return {"path": path, "rows": list(_MOUTH_ROWS)}
 
 
 def _shown(
