@@ -33,10 +33,10 @@ def run(config: ml_collections.ConfigDict, workdir: str | Path) -> Path:
 
 def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
     """Opens the clips, leaves their test parts out, and trains every stage of the system."""
-    from jaxtalk.input.clips import open_clips, split_clips
+    from jaxtalk.input.clips import open_clips, training_part
     from jaxtalk.training.run import train_stages
 
-    clips, _ = split_clips(open_clips(config, workdir), config.data.test_seconds, config.data.guard_seconds)
+    clips = [training_part(clip, config.data) for clip in open_clips(config, workdir)]
     train_stages(config, workdir, clips, load_method(config.method).stages(config))
 
 
