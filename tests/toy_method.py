@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import grain
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import optax
 from flax import nnx
 
 from jaxtalk.clip import ClipView
+from jaxtalk.config import base
 from jaxtalk.methods.api import Batch, Networks, Phase, Term
 
 WIDTH = 256  # a WIDTH x WIDTH matrix is large enough to be split over `fsdp`
+KERNELS = nnx.initializers.variance_scaling(1.0, "fan_in", "uniform")  # compiles faster than the normal ones
 
 
 def points(seed: int, noise: float = 0.0) -> grain.MapDataset:
@@ -36,7 +42,7 @@ def points(seed: int, noise: float = 0.0) -> grain.MapDataset:
 
 class MLP(nnx.Module):
     def __init__(self, sizes: Sequence[int], rngs: nnx.Rngs, norm: bool = False) -> None:
-        self.layers = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in itertools.pairwise(sizes)])
+        self.layers = nnx.List([nnx.Linear(a, b, kernel_init=KERNELS, rngs=rngs) for a, b in itertools.pairwise(sizes)])
         self.norm = nnx.BatchNorm(sizes[-2], momentum=0.9, rngs=rngs) if norm else None
 
     def __call__(self, x: jax.Array, train: bool = True) -> jax.Array:
@@ -152,3 +158,32 @@ def latents(name: str = "codes", needs: tuple[str, ...] = ("fit",), **settings: 
         needs=needs,
         **settings,  # type: ignore[arg-type]
     )
+
+
+FACTORIES = {"regressor": regressor, "adversarial": adversarial, "latents": latents}
+
+
+def toy_config(**train: object) -> ml_collections.ConfigDict:
+    """The shared settings with these of `train`."""
+    config = base()
+    config.method = "toy"
+    config.train.update(train)
+    config.lock()
+    return config
+
+
+def main(arguments: str) -> None:
+    """Trains stages as a JSON text says: {"workdir", "stages": [[factory, settings], ...], "train": settings}."""
+    from jaxtalk.errors import reported_errors
+    from jaxtalk.training.distributed import initialize
+    from jaxtalk.training.run import train_stages
+
+    told = json.loads(arguments)
+    initialize()
+    with reported_errors():
+        stages = [FACTORIES[name](**settings) for name, settings in told["stages"]]
+        train_stages(toy_config(**told["train"]), Path(told["workdir"]), [], stages)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import re
 import shutil
 import sys
+import warnings
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -62,12 +64,13 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        if error is None:
             self.wait()
-        except JaxtalkError:
-            if error is None:
-                raise
-        finally:
+            self._orbax.close()
+            return
+        with contextlib.suppress(Exception):  # a second failure of the same cause would hide the first
+            self.wait()
+        with contextlib.suppress(Exception):
             self._orbax.close()
 
     def save(self, step: int, state: State, position: dict[str, Any]) -> None:
@@ -95,9 +98,6 @@ class Checkpoints:
             raise self._not_written(step, error) from error
 
     def _not_written(self, step: int, error: Exception) -> JaxtalkError:
-        with contextlib.suppress(Exception):  # it repeats the error
-            self._orbax.close()
-        self._orbax = self._open()
         kept = steps_saved(self.folder)
         left = f"the checkpoint of step {kept[-1]} is intact" if kept else "there is none before it"
         return JaxtalkError(
@@ -122,6 +122,9 @@ class Checkpoints:
                 self._set_aside(damaged, step)
                 return state
             damaged.append((step, reason))
+            with warnings.catch_warnings():  # of Orbax about the half of a failed load that it never began
+                warnings.simplefilter("ignore", RuntimeWarning)
+                gc.collect()
         if damaged:
             step, reason = damaged[0]
             raise JaxtalkError(

@@ -241,6 +241,7 @@ class _StageRun:
         bad = int(report["bad_step"])
         if bad < 0:
             return
+        self.checkpoints.wait()
         with self._local_batches(bad) as stream:
             batch = next(stream)
         raise non_finite_error(

@@ -149,7 +149,7 @@ def _run_phase(
         (loss, (stats, terms, scalars)), grads = gradient(carry["params"])
         updates, opt = phase.optimizer.update(grads, carry["opt"], carry["params"])
         params = optax.apply_updates(carry["params"], updates)
-        found = {**terms, "loss": loss, "grad_norm": optax.global_norm(grads), **scalars}
+        found = {**terms, "loss": loss, "grad_norm": optax.tree.norm(grads), **scalars}
         values = jnp.stack([found[name] for name in own_names])
         return {"params": params, "stats": stats, "opt": opt}, values
 
