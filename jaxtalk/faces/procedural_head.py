@@ -13,11 +13,11 @@ import dataclasses
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-MOUTH_HEIGHT, MOUTH_HALF_WIDTH = -0.060, 0.0255
+MOUTH_HEIGHT, MOUTH_HALF_WIDTH = -0.060, 0.0265
 EYE_HEIGHT, EYE_X, EYE_HALF_WIDTH = 0.0125, 0.0315, 0.0155
 EYE_CENTRE = np.array([EYE_X, EYE_HEIGHT - 0.0005, 0.0630])  # of the subject's left eyeball
 EYE_RADIUS = 0.0125
-LID_UPPER, LID_LOWER = 0.0058, 0.0044  # opening of the neutral eye above and below its slit
+LID_UPPER, LID_LOWER = 0.0052, 0.0044  # opening of the neutral eye above and below its slit
 LID_REACH = 0.0085  # how far the skin around the eye takes part in the opening
 LID_CLEARANCE = 0.0013
 CHIN, NECK_START = -0.108, -0.118  # rows below NECK_START are neck
@@ -77,7 +77,7 @@ def gauss(x: np.ndarray, centre: float, width: float) -> np.ndarray:
     return np.exp(-(((x - centre) / width) ** 2))
 
 
-def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
+def smoothstep(x: np.ndarray, low: float | np.ndarray, high: float | np.ndarray) -> np.ndarray:
     """0 at `low`, 1 at `high` (which may be the smaller one), smooth between."""
     s = np.clip((x - low) / (high - low), 0, 1)
     return s * s * (3 - 2 * s)
@@ -93,7 +93,7 @@ def relief(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     cheeks = 0.0045 * gauss(side, 0.046, 0.018) * gauss(y, -0.008, 0.018) - 0.003 * gauss(side, 0.046, 0.014) * gauss(
         y, -0.052, 0.016
     )
-    muzzle = 0.0055 * gauss(side, 0.0, 0.030) * gauss(y, -0.058, 0.020)
+    muzzle = 0.0042 * gauss(side, 0.0, 0.030) * gauss(y, -0.058, 0.020)
     within = np.clip(1 - (side / (MOUTH_HALF_WIDTH + 0.002)) ** 2, 0, 1)
     lips = within**0.8 * (0.0045 * gauss(y, -0.0545, 0.0050) + 0.0058 * gauss(y, -0.0670, 0.0058))
     fold = -0.0035 * gauss(side, 0.0, 0.020) * gauss(y, -0.0785, 0.0055)

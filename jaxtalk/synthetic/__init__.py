@@ -1,0 +1,1 @@
+"""Synthetic speakers: procedural people with procedural voices, as clips with exact ground truth."""
