@@ -154,12 +154,15 @@ def verify(file: Path) -> None:
 @click.option("--config", required=True, metavar="FILE.py[:VARIANT]", help="A training config.")
 @click.option("--size", type=int, help="Side of the frames, pixels; the config's when not given.")
 @click.option("--seconds", default=10.0, show_default=True, help="Time for each measurement.")
+@click.option("--clip", type=_FILE, help="A prepared clip in place of a synthetic speaker.")
 @click.option("--out", type=_FILE, help="Write the figures as JSON here.")
-def bench(config: str, size: int | None, seconds: float, out: Path | None) -> None:
-    """Measure training and rendering of any system on this device."""
-    from jaxtalk.bench import run
+def bench(config: str, size: int | None, seconds: float, clip: Path | None, out: Path | None) -> None:
+    """Measure training and rendering of any system on this device.
 
-    run(config, size=size, seconds=seconds, out=out)
+    Parameters are random, and the clip is a synthetic speaker unless one is given; nothing is trained or kept."""
+    from jaxtalk.bench import run_bench
+
+    run_bench(config, size=size, seconds=seconds, clip=clip, out=out)
 
 
 @main.group()
