@@ -57,7 +57,7 @@ def install(
     config.data.size, config.evaluation.max_frames = clips[0].meta.size[0], 12
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "config.json").write_text(json.dumps(as_plain(config)))
-    (workdir / "versions.json").write_text(json.dumps({"jaxtalk": "0", "device": "test"}))
+    (workdir / "versions.json").write_text(json.dumps({"packages": {"jax": "0.1", "flax": "0.2"}, "device": "test"}))
     lines = [{"stage": "field", "step": step, "time": 0.0, "field/loss": 1 / step} for step in range(10, 101, 10)]
     lines.append({"stage": "field", "step": 100, "time": 0.0, "state_sha256": "ab" * 32})
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -81,6 +81,7 @@ def test_the_run_report_shows_evaluations_samples_previews_and_config(run: Path,
     text = html.unescape(page.read_text())
     assert page == run / "report/index.html"
     assert not [number for number in _numbers(results) if number not in text]
+    assert "jax 0.1, flax 0.2" in text
     assert "../samples/hello.mp4" in _links(page) and "../eval/self/c0.mp4" in _links(page)
     assert "step 800" in text and "step 0<" in text and text.count("while it learns") == 1
     assert '"method": "fake"' in text and results["run"]["state_sha256"] in text
