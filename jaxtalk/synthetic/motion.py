@@ -1,4 +1,4 @@
-"""Everything that moves beside the mouth: head, torso, gaze, blinks, brows. All but the brows know nothing of speech."""
+"""Everything that moves beside the mouth: head, torso, gaze, blinks, brows. Only the brows know of speech."""
 
 from __future__ import annotations
 

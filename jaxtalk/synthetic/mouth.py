@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxtalk.synthetic.phonemes import PHONEMES, SILENCE, VISEME_NAMES, VOWEL, Delivery, Viseme
 
-# How fast a sound's claim on the mouth fades before its start and after its end, 1/s: lips anticipate more than they lag.
+# How fast a sound's claim on the mouth fades before its start and after its end, 1/s: lips anticipate more than lag.
 _BEFORE, _AFTER = 14.0, 20.0
 _SHAPES = np.array([[getattr(phoneme.viseme, name) for name in VISEME_NAMES] for phoneme in PHONEMES])
 _CLOSE = VISEME_NAMES.index("close")

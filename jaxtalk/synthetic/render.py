@@ -98,11 +98,14 @@ class Renderer:
 
     def background(self) -> np.ndarray:
         """[size, size, 3] uint8: the scene without the person."""
-        return _to_bytes(_shrink(self._fine_background))
+        fine = self.size * SUPERSAMPLING
+        return self._resolved(self._fine_background, np.full((fine, fine), -1, np.int32))[0]
 
     def face(self, expression: np.ndarray, gaze: np.ndarray | None = None) -> np.ndarray:
         """Vertices [V, 3] of the face model in head space; `gaze` (yaw, pitch) turns the eyeballs, which are round."""
-        vertices = self._neutral + np.tensordot(expression.astype(np.float32), self._model.expression_basis, 1)
+        vertices = self._neutral.copy()
+        for i in np.flatnonzero(expression):  # most are 0; summing in this order gives the same bits everywhere
+            vertices += np.float32(expression[i]) * self._model.expression_basis[i]
         if gaze is not None:
             rotation = _gaze_rotation(*gaze)
             for eye in self._eyes:
@@ -129,7 +132,13 @@ class Renderer:
         light = np.asarray(self.look.light, np.float32)
         _shade(raster.triangle, raster.barycentric, self._triangles, attributes, self._atlas, light,
                np.float32(self.look.ambient), np.float32(self._fine_camera.focal), image)  # fmt: skip
-        return _to_bytes(_shrink(image)), _majority(self._labels, raster.triangle)
+        return self._resolved(image, raster.triangle)
+
+    def _resolved(self, image: np.ndarray, triangle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        picture = np.zeros((self.size, self.size, 3), np.uint8)
+        mask = np.zeros((self.size, self.size), np.uint8)
+        _resolve(image, self._labels, triangle, picture, mask)
+        return picture, mask
 
 
 def _surface(body: parts.Body) -> np.ndarray:
@@ -159,26 +168,31 @@ def _gaze_rotation(yaw: float, pitch: float) -> np.ndarray:
     return turn @ np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
 
 
-def _shrink(image: np.ndarray) -> np.ndarray:
-    height, width = image.shape[0] // SUPERSAMPLING, image.shape[1] // SUPERSAMPLING
-    return image.reshape(height, SUPERSAMPLING, width, SUPERSAMPLING, 3).mean(axis=(1, 3))
+@numba.njit(cache=True)
+def _resolve(image, labels, triangle, picture, mask):  # type: ignore[no-untyped-def]
+    """Means of the samples as bytes, and the label of most of them; ties go to the person, and to the head."""
+    rows, columns = mask.shape
+    for row in range(rows):
+        for column in range(columns):
+            heads, torsos = 0, 0
+            red, green, blue = 0.0, 0.0, 0.0
+            for r in range(row * SUPERSAMPLING, (row + 1) * SUPERSAMPLING):
+                for c in range(column * SUPERSAMPLING, (column + 1) * SUPERSAMPLING):
+                    red += min(max(image[r, c, 0], 0.0), 1.0)
+                    green += min(max(image[r, c, 1], 0.0), 1.0)
+                    blue += min(max(image[r, c, 2], 0.0), 1.0)
+                    if triangle[r, c] >= 0:
+                        heads += labels[triangle[r, c]] == MASK_HEAD
+                        torsos += labels[triangle[r, c]] == MASK_TORSO
+            scale = 255.0 / SUPERSAMPLING**2
+            picture[row, column, 0] = np.uint8(red * scale + 0.5)
+            picture[row, column, 1] = np.uint8(green * scale + 0.5)
+            picture[row, column, 2] = np.uint8(blue * scale + 0.5)
+            if 2 * (heads + torsos) >= SUPERSAMPLING**2:
+                mask[row, column] = MASK_HEAD if heads >= torsos else MASK_TORSO
 
 
-def _to_bytes(image: np.ndarray) -> np.ndarray:
-    return np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)
-
-
-def _majority(labels: np.ndarray, triangle: np.ndarray) -> np.ndarray:
-    """Label of most of a pixel's samples; ties go to the person, and to the head."""
-    samples = np.where(triangle >= 0, labels[triangle], 0)
-    height, width = samples.shape[0] // SUPERSAMPLING, samples.shape[1] // SUPERSAMPLING
-    blocks = samples.reshape(height, SUPERSAMPLING, width, SUPERSAMPLING)
-    heads, torsos = ((blocks == label).sum(axis=(1, 3)) for label in (MASK_HEAD, MASK_TORSO))
-    person = np.where(heads >= torsos, MASK_HEAD, MASK_TORSO)
-    return np.where(heads + torsos >= SUPERSAMPLING**2 / 2, person, 0).astype(np.uint8)
-
-
-@numba.njit(cache=True, fastmath=False)
+@numba.njit(cache=True)
 def _shade(triangle, barycentric, triangles, attributes, atlas, light, ambient, focal, image):  # type: ignore[no-untyped-def]
     """Texture, soft ambient light from above, one key light, one highlight. Surfaces are lit on the side we see."""
     rows, columns = triangle.shape
