@@ -17,7 +17,7 @@ from jaxtalk.datasets import open_packed, pack
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.input import cache as cache_module
 from jaxtalk.input.clips import ResizedClip, open_clips, select_frames, training_part, working_clips
-from jaxtalk.input.resize import area_weights, resize_area, resize_labels
+from jaxtalk.input.resize import average_rows, resize_area, resize_labels
 from tests.fake_clip import write_fake_clip
 
 
@@ -37,11 +37,11 @@ def test_area_golden() -> None:
     """Whole factors are block means; 3 to 2 shares the middle pixel."""
     image = np.arange(16, dtype=np.uint8).reshape(4, 4, 1) * 10
     np.testing.assert_array_equal(resize_area(image, 0.5)[..., 0], [[25, 45], [105, 125]])
-    np.testing.assert_allclose(area_weights(3, 2 / 3), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]], atol=1e-6)
+    np.testing.assert_allclose(average_rows(np.eye(3), 2 / 3), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]], atol=1e-6)
     # An odd length at half size: the last pixel is cut off.
-    np.testing.assert_allclose(area_weights(5, 0.5), [[0.5, 0.5, 0, 0, 0], [0, 0, 0.5, 0.5, 0]], atol=1e-6)
+    np.testing.assert_allclose(average_rows(np.eye(5), 0.5), [[0.5, 0.5, 0, 0, 0], [0, 0, 0.5, 0.5, 0]], atol=1e-6)
     with pytest.raises(ValueError, match="smaller"):
-        area_weights(4, 1.5)
+        average_rows(np.eye(4), 1.5)
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.75, 0.4, 64 / 450])

@@ -118,6 +118,9 @@ def _read_options(workers: int) -> grain.ReadOptions:
 def _leave_devices_alone(worker: int, count: int) -> None:
     """Worker processes use numpy alone: what they import must not claim an accelerator."""
     os.environ["JAX_PLATFORMS"] = "cpu"
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # imported before, by grain, it has read the variable already
 
 
 def _parse_grain_flags() -> None:
