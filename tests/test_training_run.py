@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +24,7 @@ from jaxtalk.training.logging import read_metrics, rewind_metrics
 from jaxtalk.training.nonfinite import NonFiniteError
 from jaxtalk.training.run import open_run, train_stages
 from jaxtalk.training.sharding import make_mesh, replicated
-from tests.toy_method import ToyStage, latents, regression, regressor, toy_config
+from tests.toy_method import ToyStage, latents, points, regression, regressor, toy_config
 
 SETTINGS = {"log_every": 5, "checkpoint_every": 10, "preview_every": 10}
 
@@ -106,6 +107,24 @@ def test_adaptation_starts_from_the_averaged_network(workdir: Path, stages: list
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), ours, theirs))
     fresh = stages[2].networks(jax.random.key(0))["regressor"]
     assert not np.array_equal(fresh.layers[0].kernel[...], run.networks("adapt")["regressor"].layers[0].kernel[...])
+
+
+def test_an_avatar_is_adapted_with_the_same_loop(workdir: Path, stages: list[ToyStage], tmp_path: Path) -> None:
+    """A new speaker, whose data are all shifted: adapted networks fit it better than those they started from."""
+
+    def shifted(seed: int) -> grain.MapDataset:
+        return points(seed).map(lambda example: example | {"y": example["y"] + np.float32(0.5)})
+
+    run = open_run(workdir, stages)
+    speaker = regressor("speaker", init_from={"regressor": "fit"}, data=shifted, ema_decay=None, steps=30)
+    adapted, general = run.train(speaker, [], tmp_path)["regressor"], run.networks("fit")["regressor"]
+    x, y = (np.stack([shifted(1)[i][name] for i in range(64)]) for name in ("x", "y"))
+    errors = [float(jnp.mean((network(x, train=False) - y) ** 2)) for network in (adapted, general)]
+    assert errors[0] < 0.7 * errors[1]
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    again = run.train(speaker, [], tmp_path)["regressor"]
+    assert (tmp_path / "metrics.jsonl").read_bytes() == before
+    assert all(np.array_equal(a, b) for a, b in zip(arrays(again), arrays(adapted), strict=True))
 
 
 def test_a_finished_run_is_left_alone_and_says_so(

@@ -87,7 +87,11 @@ def run_stage(stage: Stage, clips: Sequence[ClipView], settings: Settings, upstr
     sharding.check_batch_size(stage.name, stage.batch_size, settings.mesh)
     folder = settings.stage_folder(stage.name)
     with Checkpoints(folder / "checkpoints", settings.keep_checkpoints) as checkpoints, StopRequest() as stop:
-        return _StageRun(stage, clips, settings, upstream, checkpoints, stop).run()
+        sha256 = _StageRun(stage, clips, settings, upstream, checkpoints, stop).run()
+        asked = stop.everywhere()  # too late to stop this stage, in time for the next
+    if asked:
+        raise Interrupted(asked)
+    return sha256
 
 
 class _StageRun:

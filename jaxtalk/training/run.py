@@ -155,9 +155,26 @@ class TrainedRun:
         """The networks of a finished stage, with averaged parameters where the stage keeps them."""
         if stage not in self.stages:
             raise JaxtalkError(f"{self.workdir}: there is no stage {stage!r}; it has {', '.join(self.stages)}")
-        mesh = Mesh([[jax.local_devices()[0]]], ("data", "fsdp"))
-        modules, arrays = load_trained(self.workdir, self.stages[stage], mesh)
-        return modules.merge(arrays["params"], arrays["stats"])
+        return _load_networks(self.workdir, self.stages[stage])
+
+    def train(self, stage: Stage, clips: Sequence[ClipView], folder: Path) -> Networks:
+        """Trains one more stage on other clips, for an avatar: `needs` and `init_from` are stages of this run.
+
+        It trains in FOLDER as any stage does, resumes there, and is not trained again once finished.
+        """
+        check_order([*self.stages.values(), stage])
+        enable_compile_cache()
+        settings = _settings(self.config, Path(folder))
+        settings.workdir.mkdir(parents=True, exist_ok=True)
+        if not stage_sha256(settings.workdir, stage):
+            run_stage(stage, clips, settings, load_upstream(self.workdir, stage, self.stages, settings.mesh))
+        return _load_networks(settings.workdir, stage)
+
+
+def _load_networks(workdir: Path, stage: Stage) -> Networks:
+    mesh = Mesh([[jax.local_devices()[0]]], ("data", "fsdp"))
+    modules, arrays = load_trained(workdir, stage, mesh)
+    return modules.merge(arrays["params"], arrays["stats"])
 
 
 def open_run(workdir: Path, stages: Sequence[Stage] | None = None) -> TrainedRun:
