@@ -84,12 +84,15 @@ def prepare(video: Path, out: Path, consent: Path | None, **options: Any) -> Non
 @click.option("--utterances", "utterances_per_identity", default=2, show_default=True, help="Clips of each speaker.")
 @click.option("--seconds", default=8.0, show_default=True, help="Length of each clip.")
 @click.option("--size", default=128, show_default=True, help="Side of the frames, pixels.")
-@click.option("--seed", default=0, show_default=True)
-def synthetic(out: Path, **options: Any) -> None:
+@click.option("--seed", default=0, show_default=True, help="Other seeds give other people.")
+@click.option("--processes", default=0, help="Clips made at once; as many as there are CPUs when not given.")
+def synthetic(out: Path, processes: int, **options: Any) -> None:
     """Make clips of procedural speakers with exact ground truth."""
+    import os
+
     from jaxtalk.synthetic.corpus import write_corpus
 
-    clips = write_corpus(out, **options)
+    clips = write_corpus(out, processes=processes or os.cpu_count() or 1, **options)
     click.echo(f"{out}: {len(clips)} clips")
 
 

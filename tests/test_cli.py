@@ -190,5 +190,9 @@ def test_pack_and_synthetic_make_what_they_say(tmp_path: Path) -> None:
     from jaxtalk.datasets import open_packed
 
     assert [clip.name for clip in open_packed(tmp_path / "dataset", "train")] == ["anna"]
+    words = f"synthetic --out {tmp_path / 'people'} --identities 2 --utterances 1 --seconds 0.2 --size 32 --processes 1"
+    result = _call(*words.split())
+    assert result.exit_code == 0 and "2 clips" in result.output
+    assert len(list((tmp_path / "people").glob("*/clip.json"))) == 2
     result = _call("pack", str(tmp_path / "nothing"), "--out", str(tmp_path / "d2"))
     assert result.exit_code == 2 and "no clip here" in result.stderr

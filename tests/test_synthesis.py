@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tracemalloc
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -243,3 +244,21 @@ def test_wrong_requests_are_one_line(tmp_path: Path, run: FakeRun, fits: list[st
 def test_chunks_are_powers_of_two_that_fit() -> None:
     sizes = {64: 16, 128: 16, 256: 4, 450: 1, 512: 1, 200: 4}
     assert {side: pipeline.chunk_frames((side, side)) for side in sizes} == sizes
+
+
+def test_memory_does_not_grow_with_length(
+    tmp_path: Path, run: FakeRun, monkeypatch: pytest.MonkeyPatch, clips: list[Clip]
+) -> None:
+    """A minute needs no more memory than half of one does; the frames between would be 17 MB."""
+    _install(monkeypatch, lambda: fake_method([]), clips)
+    peaks = []
+    for seconds in (25, 60):
+        speech = _beeps(tmp_path / "speech.wav", seconds, (1.0,), rate=16000, channels=1)
+        head, _ = avatars.open_avatar(run)
+        head.size = (80, 80)  # type: ignore[misc]
+        monkeypatch.setattr(pipeline, "open_avatar", lambda run, name, head=head: (head, {}))
+        tracemalloc.start()
+        synthesize(run, speech, tmp_path / "out.mp4")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 4e6

@@ -26,7 +26,7 @@ from jaxtalk.methods.api import load_method
 from jaxtalk.progress import console
 from jaxtalk.training.sharding import make_mesh
 
-_CLIP_SECONDS = 3.0
+_CLIP_SECONDS = 1.0  # frames enough for the input pipeline to choose from
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,11 +131,11 @@ def _measure(name: str, config: ml_collections.ConfigDict, folder: Path, seconds
 
 
 def _speaker(folder: Path, size: int) -> Path:
-    from jaxtalk.synthetic import write_speaker
+    from jaxtalk.synthetic.speaker import write_speaker
 
     _say(f"making a synthetic speaker at {size} x {size}")
     path = folder / "speaker"
-    write_speaker(path, identity_seed=0, utterance_seed=0, seconds=_CLIP_SECONDS, size=size)
+    write_speaker(path, identity=0, utterance=0, seconds=_CLIP_SECONDS, size=size)
     return path
 
 
