@@ -18,10 +18,10 @@ _VIDEO_SECONDS = flags.DEFINE_float("video_seconds", 8.0, "Length of the compari
 
 def main(_: list[str]) -> None:
     with reported_errors():
-        from jaxtalk.evaluation import runner
-
         if not _WORKDIR.value:
             raise JaxtalkError("--workdir is missing: name the folder of a run, e.g. --workdir=runs/demo")
+        from jaxtalk.evaluation import runner
+
         runner.evaluate_and_print(
             _WORKDIR.value, _PROTOCOL.value, max_frames=_MAX_FRAMES.value, video_seconds=_VIDEO_SECONDS.value
         )

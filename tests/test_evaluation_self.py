@@ -154,6 +154,24 @@ def test_an_avatar_that_ignores_speech_has_no_drop(
     assert "no sign" in (tmp_path / "eval/self/index.html").read_text()
 
 
+def test_a_single_frame_has_no_standard_error(
+    clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listening_method.install(monkeypatch, tmp_path, clips[:1] + clips[2:])
+    results = evaluate(tmp_path, "self", max_frames=1, video_seconds=0)
+    drop = results["paired"]["audio_shifted"]["psnr/rgb"]["mouth"]
+    assert drop["mean"] > 0 and drop["standard_error"] is None
+    assert results["values"]["ours"]["psnr/rgb"]["frame"]["interval"] is None
+
+
+def test_the_same_run_gives_the_same_results(
+    outcome: Outcome, clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listening_method.install(monkeypatch, tmp_path / outcome[1].name, clips)
+    again = evaluate(tmp_path / outcome[1].name, "self", video_seconds=0.4)
+    assert again == outcome[0]
+
+
 def test_a_lone_speaker_is_tested_against_a_synthetic_voice(clips: list[Clip]) -> None:
     speech = controls.other_speech(clips[0], clips[:2], SPEC, seconds=1.5)  # both clips are anna's
     assert speech is not None and speech.label.startswith("synthetic voice")

@@ -1,7 +1,7 @@
 """results.json: what an evaluation found, in one record that names every variant, and the tables made from it.
 
-    schema, protocol, title, description, created
-    run         method, config_sha256, state_sha256, steps, versions
+    schema, protocol, title, description, subject_row
+    run         name, method, seed, size, step, config_sha256, state_sha256, versions
     settings    max_frames, video_seconds, test_seconds, guard_seconds
     metrics     id -> label, unit, higher_is_better, digits, definition;  regions: name -> label
     rows        list of name, label, kind, description
@@ -12,7 +12,8 @@
                 pictures, mouths, videos
     absent      row or metric -> why there is no number
 
-No value is null but where a frame has none: a box outside the picture.
+A value is null where there is none: a box outside the picture, the error of a single frame. Nothing in the file
+depends on when or where it was made: the same run gives the same bytes on the same machine.
 """
 
 from __future__ import annotations

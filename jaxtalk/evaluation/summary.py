@@ -20,12 +20,14 @@ def headline(results: Mapping[str, Any]) -> str:
     """One or two sentences: against copying a training frame, and against the wrong speech."""
     frames = sum(len(clip["frames"]) for clip in results["clips"].values())
     pair = results["paired"]["nearest"][_METRIC]["face"]
+    drop = results["paired"]["audio_shifted"][_METRIC]["mouth"]
+    if pair["mean"] is None or drop["mean"] is None:
+        return f"On {frames} frames never trained on; no face or mouth lies inside them, so there is little to say."
     word = "closer to" if pair["mean"] > 0 else "further from"
     text = (
         f"On {frames} frames never trained on, the face is {formatted(abs(pair['mean']), 2)} dB {word} the truth than "
         "the training frame of the nearest pose."
     )
-    drop = results["paired"]["audio_shifted"][_METRIC]["mouth"]
     if listens(drop):
         return f"{text} Speech that comes a second late costs the mouth {_plus_minus(drop)} dB: the mouth follows it."
     return (
