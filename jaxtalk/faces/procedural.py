@@ -60,7 +60,7 @@ def _regions(body: parts.Body) -> dict[str, np.ndarray]:
         "face": skin & ~neck & front & (row < 0.075),
         "neck": neck,
         "ears": ears,
-        "scalp": skin & ~neck & ~(front & (row < 0.075)),
+        "scalp": skin & (row > 0.0) & ~(front & (row < 0.075)),
         "left_eye": (body.part == parts.EYE) & (body.vertices[:, 0] > 0),
         "right_eye": (body.part == parts.EYE) & (body.vertices[:, 0] < 0),
         "mouth_inside": np.isin(body.part, (parts.CAVITY, parts.UPPER_TEETH, parts.LOWER_TEETH, parts.TONGUE)),

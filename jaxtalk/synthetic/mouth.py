@@ -16,10 +16,11 @@ def _dominance(number: int) -> np.ndarray:
     """How much [8] a phoneme insists on each parameter of its mouth shape."""
     phoneme = PHONEMES[number]
     base = {VOWEL: 1.0, SILENCE: 0.6}.get(phoneme.kind, 0.7)
-    strong = Viseme(jaw=base, funnel=base, pucker=base, stretch=base, close=2.5, roll=1.5, upper=0.8, lower=0.8,
+    strong = Viseme(jaw=base, funnel=base, pucker=base, stretch=base, close=0.9, roll=1.5, upper=0.8, lower=0.8,
                     tongue=0.8)  # fmt: skip
     weights = np.array([getattr(strong, name) for name in VISEME_NAMES])
     if phoneme.viseme.close == 1.0:  # closed lips say nothing of rounding and spreading: neighbours show through
+        weights[_CLOSE] = 4.0
         weights[[VISEME_NAMES.index(name) for name in ("funnel", "pucker", "stretch")]] = 0.15
     return weights
 
