@@ -1,13 +1,27 @@
-"""Which pixels are head (with hair), torso (with neck) and background. No segmentation network."""
+"""Which pixels are head (with hair), torso (with neck) and background. No segmentation network.
+
+Each label has a distribution of colours that is shared over the clip, the background also a picture of its own. They
+start from what the place relative to the fitted head decides (`head_geometry`), and are learnt in a few rounds from the
+labels that they give to key frames. A pixel's label is then the most probable one, smoothed along edges of the picture
+(guided filter) and over neighbouring frames.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from jaxtalk import progress
 from jaxtalk.clip import MASK_BACKGROUND, MASK_HEAD, MASK_TORSO
-from jaxtalk.preparation.silhouette import FACE, NECK, SCALP
+from jaxtalk.preparation.head_geometry import EAR_LOBES, UNKNOWN, HeadGeometry
+from jaxtalk.preparation.mask_colours import ColourModel, quantised
 
 WORKING_SIZE = 128
+KEY_FRAMES = 40
+ROUNDS = 3
+STRAND = 4.0  # log odds by which hanging hair is hair rather than clothes
+_LABELS = (MASK_BACKGROUND, MASK_HEAD, MASK_TORSO)
 
 
 def shrink(image: np.ndarray) -> np.ndarray:
@@ -18,32 +32,128 @@ def shrink(image: np.ndarray) -> np.ndarray:
 
 
 def segment(thumbnails: np.ndarray, parts: np.ndarray) -> np.ndarray:
-    """Labels [F, L, L] uint8 for frames [F, L, L, 3] uint8 and what the mesh covers in them, `parts` [F, L, L]."""
+    """Shares [F, 2, L, L] uint8 (0 to 255) of head and torso; the background's is the rest.
+
+    Args: `thumbnails` [F, L, L, 3] uint8, `parts` [F, L, L] what the mesh covers, `silhouette` labels.
+    """
+    count = len(thumbnails)
+    keys = np.unique(np.linspace(0, count - 1, min(count, KEY_FRAMES)).round().astype(int))
+    model = learn(thumbnails[keys], [HeadGeometry.of(parts[i]) for i in keys])
+    shares = np.empty((count, 2, *parts.shape[1:]), np.uint8)
+    frames = (_probabilities(model, thumbnails[i], HeadGeometry.of(parts[i])) for i in range(count))
+    for i, probability in enumerate(progress.track(_smoothed(frames), "masks", count)):
+        final = _tidy(probability, HeadGeometry.of(parts[i]))
+        shares[i] = np.round(255 * final[[MASK_HEAD, MASK_TORSO]])
+    return shares
+
+
+def learn(thumbnails: np.ndarray, geometry: list[HeadGeometry]) -> ColourModel:
+    """The clip's colour model from key frames [K, L, L, 3] and where the head is in them."""
+    bins = np.stack([quantised(image) for image in thumbnails])
+    seeds = np.stack([place.seeds() for place in geometry])
+    inside = np.stack([place.inside for place in geometry])
+    hair = np.stack([place.scalp for place in geometry]).astype(np.float32)
+    weights = np.stack([seeds == label for label in _LABELS], axis=1).astype(np.float32)
+    weights[:, MASK_HEAD] = hair  # the face is known by its place; what has to be learnt is the hair's colour
+    model = ColourModel.of(bins, weights)
+    for _ in range(ROUNDS):
+        found = np.stack(
+            [_probabilities(model, image, place) for image, place in zip(thumbnails, geometry, strict=True)]
+        )
+        weights = np.where(found > 0.6, found, 0)
+        weights[:, MASK_HEAD] = weights[:, MASK_HEAD] * ~inside + hair
+        model = ColourModel.of(bins, weights, thumbnails, found)
+    return model
+
+
+def _probabilities(model: ColourModel, image: np.ndarray, place: HeadGeometry) -> np.ndarray:
+    """[3, L, L] probabilities of the labels in one frame."""
     import cv2
 
-    labels = np.zeros(parts.shape, np.uint8)
-    for i, part in enumerate(parts):
-        head = (part == FACE) | (part == SCALP)
-        rows = np.flatnonzero(head.any(axis=1))
-        grow = max(3, round(0.12 * (rows[-1] - rows[0])) if rows.size else 3)
-        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1, 2 * grow + 1))
-        wide = cv2.dilate(head.astype(np.uint8), disc) > 0
-        neck = cv2.dilate((part == NECK).astype(np.uint8), disc) > 0
-        labels[i] = np.where(wide, MASK_HEAD, np.where(neck, MASK_TORSO, MASK_BACKGROUND))
-        labels[i][(part == NECK)] = MASK_TORSO
-    return labels
+    prior = place.log_prior()
+    prior[MASK_TORSO] -= STRAND * place.strands(model.looks_like_hair(image))
+    logits = 0.5 * (model.log_likelihood(image) + prior)  # neighbouring pixels are not independent
+    probability = np.exp(logits - logits.max(axis=0))
+    probability = _clamped(probability / probability.sum(axis=0), place)
+    radius = max(2, image.shape[0] // 32)
+    smooth = [cv2.ximgproc.guidedFilter(image, layer.astype(np.float32), radius, 60.0) for layer in probability]
+    probability = np.clip(np.stack(smooth), 1e-4, 1)
+    probability = _clamped(probability / probability.sum(axis=0), place)
+    above = place.inside | (place.below < EAR_LOBES)
+    probability[MASK_HEAD] *= above | place.strands(probability.argmax(axis=0) == MASK_HEAD)
+    return probability / np.maximum(probability.sum(axis=0), 1e-6)
 
 
-def enlarge(labels: np.ndarray, size: int) -> np.ndarray:
-    """Labels [L, L] at [size, size], their outlines smooth."""
+def _clamped(probability: np.ndarray, place: HeadGeometry) -> np.ndarray:
+    seeds = place.seeds()
+    known = np.stack([seeds == label for label in _LABELS])
+    return np.where(seeds == UNKNOWN, probability, known).astype(np.float32)
+
+
+def _smoothed(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Each frame's probabilities averaged with both neighbours', weights 1 2 1."""
+    before = here = next(frames)
+    for after in frames:
+        yield (before + 2 * here + after) / 4
+        before, here = here, after
+    yield (before + 3 * here) / 4
+
+
+def _tidy(probability: np.ndarray, place: HeadGeometry) -> np.ndarray:
+    """Removes what cannot be: spikes and islands of the head, and notches and holes in the hair."""
     import cv2
 
-    softness = size / labels.shape[0] / 2
-    shares = []
-    for label in (MASK_BACKGROUND, MASK_HEAD, MASK_TORSO):
-        share = cv2.resize((labels == label).astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
-        shares.append(cv2.GaussianBlur(share, (0, 0), softness))
-    return np.argmax(np.stack(shares), axis=0).astype(np.uint8)
+    size = probability.shape[-1]
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
+    wide = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * (size // 25) + 1,) * 2)
+    head = (probability.argmax(axis=0) == MASK_HEAD).astype(np.uint8)
+    kept = cv2.morphologyEx(head, cv2.MORPH_OPEN, disc) | place.inside
+    kept = _touching(kept.astype(np.uint8), place.inside)
+    reach = size // 25
+    padded = cv2.morphologyEx(np.pad(kept, reach), cv2.MORPH_CLOSE, wide)[reach:-reach, reach:-reach]
+    closed = padded.astype(bool) & (place.below < EAR_LOBES)
+    person = _filled(kept.astype(bool) | (probability.argmax(axis=0) == MASK_TORSO))
+    wanted = kept.astype(bool) | (closed & ~place.neck)
+    result = probability.copy()
+    result[:, (head > 0) & ~wanted] *= np.array([1, 0.2, 1], np.float32)[:, None]
+    hole = person & (result.argmax(axis=0) == MASK_BACKGROUND)
+    result[:, hole & (place.below >= 0)] = _one(MASK_TORSO)
+    added = (wanted & (head == 0)) | (hole & (place.below < 0))
+    result[:, added] = _one(MASK_HEAD)
+    result[:, place.inside] = _one(MASK_HEAD)
+    result = np.stack([cv2.GaussianBlur(layer, (0, 0), 0.7) for layer in result])
+    return result / np.maximum(result.sum(axis=0), 1e-6)
+
+
+def _one(label: int) -> np.ndarray:
+    return np.eye(3, dtype=np.float32)[label][:, None]
+
+
+def _touching(mask: np.ndarray, core: np.ndarray) -> np.ndarray:
+    """The connected parts of `mask` that meet `core`."""
+    import cv2
+
+    count, parts = cv2.connectedComponents(mask, connectivity=4)
+    keep = np.zeros(count, np.uint8)
+    keep[np.unique(parts[core & (mask > 0)])] = 1
+    keep[0] = 0
+    return keep[parts]
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    from scipy.ndimage import binary_fill_holes
+
+    return np.asarray(binary_fill_holes(mask))
+
+
+def enlarge(shares: np.ndarray, size: int) -> np.ndarray:
+    """Labels [size, size] uint8 from shares [2, L, L] uint8 of head and torso."""
+    import cv2
+
+    head, torso = (
+        cv2.resize(share.astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC) for share in shares
+    )
+    return np.argmax(np.stack([255 - head - torso, head, torso]), axis=0).astype(np.uint8)
 
 
 def surely_background(labels: np.ndarray, margin: float = 0.02) -> np.ndarray:

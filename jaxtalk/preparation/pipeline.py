@@ -84,7 +84,7 @@ class Job:
         frames = Stage("frames", 1, {"size": options.size, "fps": float(options.fps)}, (crop_,))
         points = Stage("landmarks", 1, detector, (frames,))
         fit = Stage("fit", 1, {"face_model": options.face_model, "focal": self.camera.focal}, (points,))
-        mask = Stage("masks", 1, {"working_size": masks.WORKING_SIZE}, (fit,))
+        mask = Stage("masks", 2, {"working_size": masks.WORKING_SIZE}, (fit,))
         background = Stage("plate", 1, {"frames": PLATE_FRAMES}, (mask,))
         return {stage.name: stage for stage in (source, crop_, frames, points, fit, mask, background)}
 
@@ -241,21 +241,20 @@ class _Run:
         return _read(self._decoded(int(self.selection.kept[index])))
 
     @cached_property
-    def labels(self) -> np.ndarray:
-        """[F, L, L] mask labels at the working size."""
+    def shares(self) -> np.ndarray:
+        """[F, 2, L, L] uint8: how much of a pixel is head and torso, at the working size."""
 
         def make() -> Arrays:
             size, count = masks.WORKING_SIZE, len(self.time)
             scale = size / self.options.size
-            parts = np.stack(
-                [self.head.draw(i, scale, size) for i in progress.track(range(count), "silhouettes", count)]
-            )
-            return {"labels": masks.segment(self.frames["thumbnails"][self.selection.kept], parts)}
+            frames = progress.track(range(count), "silhouettes", count)
+            parts = np.stack([self.head.draw(i, scale, size) for i in frames])
+            return {"shares": masks.segment(self.frames["thumbnails"][self.selection.kept], parts)}
 
-        return self._stage("masks", make)["labels"]
+        return self._stage("masks", make)["shares"]
 
     def _mask(self, index: int) -> np.ndarray:
-        return masks.enlarge(self.labels[index], self.options.size)
+        return masks.enlarge(self.shares[index], self.options.size)
 
     @cached_property
     def plate(self) -> Arrays:
@@ -272,7 +271,7 @@ class _Run:
 
     def clip(self) -> Clip:
         """Writes everything into the partial folder, then gives it its name."""
-        _ = self.face, self.fit, self.labels, self.plate  # in order, so that each one's bar is its own
+        _ = self.face, self.fit, self.shares, self.plate  # in order, so that each one's bar is its own
         self._write_pictures()
         self.writer.background(self.plate["plate"])
         origin, last = float(self.frames["origin"][0]), float(self.frames["time"][-1])

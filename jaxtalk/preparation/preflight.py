@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from jaxtalk.faces.landmarks import INNER, lip_gap
 
 REFERENCE_SIZE = 512  # landmark errors are stated in pixels of a picture this large
+CUT_CHANGE = 0.12  # mean change of a thumbnail's values in [0, 1]; a jump inside a shot gives less
 SILENCE_DB = -60.0  # dB full scale; sound whose loudest 20 ms stay below this is silence
 
 
@@ -69,14 +70,15 @@ def audio_offset(
 def find_cuts(thumbnails: np.ndarray) -> list[int]:
     """Frames at which another shot begins, from small pictures [F, h, w, 3] uint8.
 
-    A cut changes the picture by much more than motion does, and than the frames around it do.
+    A cut changes the picture by much more than motion does, and than the frames around it do. A jump inside one shot
+    (footage taken out) changes it less and is not counted: the same person goes on before the same background.
     """
     if len(thumbnails) < 3:
         return []
     change = np.abs(np.diff(thumbnails.astype(np.float32) / 255, axis=0)).mean(axis=(1, 2, 3))
     padded = np.pad(change, 5, mode="reflect")
     around = np.median(np.lib.stride_tricks.sliding_window_view(padded, 11), axis=1)
-    return (np.flatnonzero((change > 0.08) & (change > 6 * around)) + 1).tolist()
+    return (np.flatnonzero((change > CUT_CHANGE) & (change > 6 * around)) + 1).tolist()
 
 
 def jitter_degrees(rotation: np.ndarray) -> float:
@@ -169,7 +171,8 @@ def verdict(m: Measurements) -> tuple[str, list[str]]:
         usable.append(f"{len(m.interpolated)} frames interpolated: the face is often hidden or blurred")
     if m.speech["active_fraction"] < 0.2:
         usable.append("little of the sound is speech: cut long pauses away")
-    if abs(m.offset["offset_seconds"]) > 0.1 and m.offset["correlation"] > m.offset["at_zero"] + 0.1:
+    sure = m.seconds > 10 and m.offset["correlation"] > max(0.15, m.offset["at_zero"] + 0.1)
+    if sure and abs(m.offset["offset_seconds"]) > 0.1:
         usable.append(f"the sound seems to come {m.offset['offset_seconds']:+.2f} s after the mouth: check the sync")
     yaw = max(abs(float(v)) for v in m.pose["yaw_deg"])
     if yaw > 40:

@@ -23,7 +23,7 @@ def contact_sheet(
     track: Track,
     indices: Sequence[int],
 ) -> np.ndarray:
-    """Rows of [frame with boxes and landmarks | mesh | masks | frame over the plate outside the person].
+    """Rows of [frame with boxes and landmarks | mesh | masks | head alone | background plate].
 
     Args: `frame`, `mask`: index -> picture of the clip's size; `vertices`: index -> [V, 3] in camera space.
     """
@@ -36,7 +36,8 @@ def contact_sheet(
             _with_boxes(small, track, i, scale),
             _with_mesh(small, vertices(i), triangles, camera.scaled(scale)),
             _with_masks(small, _resized(labels, nearest=True)),
-            _resized(np.where((labels > 0)[..., None], np.uint8([0, 255, 0]), background)),
+            _resized(np.where((labels == MASK_HEAD)[..., None], image, np.array([0, 255, 0], np.uint8))),
+            _resized(background),
         ]
         rows.append(np.concatenate(tiles, axis=1))
     return np.concatenate(rows, axis=0)

@@ -29,6 +29,8 @@ class PosedHead:
            translation: np.ndarray, camera: Camera) -> PosedHead:  # fmt: skip
         """Cuts the model down to skin; the rest is as in `clip.Track`."""
         skin = model.subset(np.union1d(model.regions["head"], model.regions["neck"]))
+        # A cut through the middle axis is not contiguous, and each product with it would copy it.
+        skin = dataclasses.replace(skin, expression_basis=np.ascontiguousarray(skin.expression_basis))
         neutral = skin.vertices(identity, np.zeros(model.num_expression, np.float32))
         return cls(skin, np.asarray(neutral), expression, rotation, translation, camera)
 
@@ -42,7 +44,8 @@ class PosedHead:
 
     def vertices(self, index: int) -> np.ndarray:
         """[V, 3] in camera space at frame `index`."""
-        moved = np.tensordot(self.expression[index], self.model.expression_basis, axes=1)
+        coefficients = self.expression[index].astype(np.float32)  # float64 would convert the whole basis every time
+        moved = np.tensordot(coefficients, self.model.expression_basis, axes=1)
         return (self.neutral + moved) @ self.rotation[index].T + self.translation[index]
 
     def draw(self, index: int, scale: float, size: int) -> np.ndarray:
