@@ -17,6 +17,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from jaxtalk import progress
 from jaxtalk.clip import Camera
@@ -47,7 +48,7 @@ class FitOptions:
     step_deviation: float = 0.12  # expected change from frame to frame, likewise
     unused_expressions: tuple[str, ...] = ("PupilDilate", "eyeLook")  # by beginning: landmarks do not show them
     key_frames: int = 128
-    pose_sigma: float = 1.0  # Gaussian smoothing of poses, frames
+    pose_sigma: float = 1.25  # Gaussian smoothing of poses, frames: the least that stays below MediaPipe's own jitter
     max_steps: int = 20
 
 
@@ -107,15 +108,16 @@ def fit_face(
     _check(landmarks, valid)
     used = _used_expressions(model, options)
     problem = _problem(model.subset(model.landmark_vertices), used, landmarks, valid, camera, options)
-    with progress.bar("fitting the face", 4) as bar:
+    # Thousands of small factorisations in a row: BLAS threads that wait for each other take most of the time (30x).
+    with threadpool_limits(1, user_api="blas"), progress.bar("fitting the face", 4) as bar:
         frames, steps = _first_poses(problem, model, landmarks, valid, camera, options)
         bar.advance(note="identity")
         identity, count = _key_frame_identity(problem, frames, valid, options)
         bar.advance(note="poses")
-        frames, further = _all_frames(problem, identity, frames, options, pose=True)
+        frames, further = _minimise_frames(problem, identity, frames, options, pose=True)
         bar.advance(note="expressions")
         frames = _smoothed(frames, valid, options)
-        frames, last = _all_frames(problem, identity, frames, options, pose=False)
+        frames, last = _minimise_frames(problem, identity, frames, options, pose=False)
         bar.advance()
     return _result(model, used, problem, identity, frames, landmarks, valid, camera,
                    steps + count + further + last, started)  # fmt: skip
@@ -234,12 +236,6 @@ def _key_frame_identity(
         lambda now, damping: fit_solver.joint_step(few, now, damping), state, start, options.max_steps
     )
     return state.identity, len(costs) - 1
-
-
-def _all_frames(
-    problem: Problem, identity: jnp.ndarray, frames: Frames, options: FitOptions, pose: bool
-) -> tuple[Frames, int]:
-    return _minimise_frames(problem, identity, frames, options, pose)
 
 
 def _minimise_frames(

@@ -178,9 +178,7 @@ def _moved(problem: Problem, frames: Frames, step: jax.Array, pose: bool) -> Fra
     expression = jnp.clip(frames.expression + (step[:, 6:] if pose else step), problem.lower, problem.upper)
     if not pose:
         return frames._replace(expression=expression)
-    return Frames(
-        jax.vmap(_rotation)(step[:, :3]) @ frames.rotation, frames.translation + step[:, 3:6], expression
-    )
+    return Frames(jax.vmap(_rotation)(step[:, :3]) @ frames.rotation, frames.translation + step[:, 3:6], expression)
 
 
 def _rotation(vector: jax.Array) -> jax.Array:
@@ -270,7 +268,7 @@ def minimise(
     state: S,
     start_cost: float,
     max_steps: int,
-    tolerance: float = 1e-3,
+    tolerance: float = 1e-4,
 ) -> tuple[S, list[float]]:
     """Levenberg-Marquardt: a step that does not lower the cost is refused and tried again with more damping.
 
