@@ -23,6 +23,7 @@ from typing import Any
 import click
 import numpy as np
 import scipy.ndimage
+from rich.console import Console
 from rich.table import Table
 
 from jaxtalk.audio import FeatureSpec, clip_windows
@@ -32,7 +33,6 @@ from jaxtalk.errors import reported_errors
 from jaxtalk.input.clips import working_clips
 from jaxtalk.input.examples import endless
 from jaxtalk.input.pipeline import batches
-from jaxtalk.progress import console
 
 UNLIMITED = 1 << 60
 
@@ -152,7 +152,7 @@ def show(results: Sequence[Measurement]) -> None:
     for line in results:
         rate = f"{line.per_second:,.0f} {line.unit}"
         table.add_row(line.what, str(line.size), line.setting, rate, f"{line.first_seconds:.2f} s")
-    console.print(table)
+    Console().print(table)
 
 
 @click.command()

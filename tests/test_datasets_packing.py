@@ -113,7 +113,7 @@ def test_a_manifest_made_before_must_fit(clips: list[Path], tmp_path: Path) -> N
     assert not (tmp_path / "set2").exists()
 
 
-def test_nothing_imports_tensorflow(clips: list[Path], tmp_path: Path) -> None:
+def test_packing_neither_imports_tensorflow_nor_leaves_traces(clips: list[Path], tmp_path: Path) -> None:
     code = f"""
 import sys
 from jaxtalk.datasets import open_packed, pack
@@ -123,9 +123,13 @@ for view in open_packed(pack({[str(path) for path in clips]!r}, {str(tmp_path / 
     view.audio(), view.background()
 assert "tensorflow_datasets" in sys.modules and "tensorflow" not in sys.modules
 """
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    environment = os.environ | {"TMPDIR": str(scratch)}
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
     assert result.stdout == "", "what TFDS prints must not reach stdout"
+    assert not list(scratch.iterdir()), "nothing is left in the temporary folder"
 
 
 def _flip(path: Path, position: int) -> None:

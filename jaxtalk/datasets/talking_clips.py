@@ -20,6 +20,11 @@ import tensorflow_datasets as tfds
 from jaxtalk.clip import Clip
 
 
+class _LocalInfo(tfds.core.DatasetInfo):
+    def initialize_from_bucket(self) -> None:
+        """No bucket knows these clips, and TFDS leaves an empty temporary folder behind each time it asks."""
+
+
 class TalkingClips(tfds.core.GeneratorBasedBuilder):
     """Clips of talking people, split by identity."""
 
@@ -58,7 +63,7 @@ class TalkingClips(tfds.core.GeneratorBasedBuilder):
                 "features": features.Text(),  # an .npz of features/*.npy
             },
         }[self.builder_config.name]
-        return tfds.core.DatasetInfo(builder=self, features=features.FeaturesDict(records), disable_shuffling=True)
+        return _LocalInfo(builder=self, features=features.FeaturesDict(records), disable_shuffling=True)
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict[str, Any]]]]:
         return {split: self._generate_examples(clips) for split, clips in self._clips.items() if clips}
