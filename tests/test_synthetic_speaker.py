@@ -236,7 +236,7 @@ def test_shapes_differ_between_identities() -> None:
 
 
 def test_speech_pose_and_blinks_each_explain_what_they_should(clip: Clip) -> None:
-    """With the pose held still, mouth pixels follow visemes and eye pixels blinks; most of a clip's variation is pose."""
+    """With the pose held still, mouth pixels follow visemes and eye pixels blinks; most variation in a clip is pose."""
     names = procedural_face_model().expression_names
     camera = portrait_camera(SIZE)
     renderer = Renderer(sample_look(1), camera, SIZE)

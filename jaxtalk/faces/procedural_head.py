@@ -93,7 +93,7 @@ def relief(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     cheeks = 0.0045 * gauss(side, 0.046, 0.018) * gauss(y, -0.008, 0.018) - 0.003 * gauss(side, 0.046, 0.014) * gauss(
         y, -0.052, 0.016
     )
-    muzzle = 0.0042 * gauss(side, 0.0, 0.030) * gauss(y, -0.058, 0.020)
+    muzzle = 0.0050 * gauss(side, 0.0, 0.036) * gauss(y, -0.054, 0.030)
     within = np.clip(1 - (side / (MOUTH_HALF_WIDTH + 0.002)) ** 2, 0, 1)
     lips = within**0.8 * (0.0045 * gauss(y, -0.0545, 0.0050) + 0.0058 * gauss(y, -0.0670, 0.0058))
     fold = -0.0035 * gauss(side, 0.0, 0.020) * gauss(y, -0.0785, 0.0055)

@@ -92,7 +92,7 @@ def _skin(look: Look, grid: head.HeadGrid, rng: np.random.Generator) -> np.ndarr
         * front,
     )  # fold beside the nose
     colour = _mix(
-        colour, shade * 0.4, 0.9 * gauss(side, 0.0065, 0.0042) * gauss(t, -0.0335, 0.0022) * front
+        colour, shade * 0.5, 0.75 * gauss(side, 0.0065, 0.0042) * gauss(t, -0.0335, 0.0022) * front
     )  # nostrils
     colour = _mix(colour, shade, 0.35 * gauss(side, 0.0165, 0.0022) * gauss(t, -0.029, 0.006) * front)
     colour *= 1 + 0.018 * _noise(rng, t.shape, 4.0)[..., None] + 0.012 * _noise(rng, t.shape, 1.0)[..., None]
