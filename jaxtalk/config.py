@@ -33,7 +33,7 @@ def base() -> ml_collections.ConfigDict:
             "test_seconds": 10.0,  # last part of each clip, never trained on
             "guard_seconds": 1.0,  # left out between training and test frames
             "workers": 0,  # processes that make examples; 0: threads of this process
-            "cache_bytes": 4 << 30,  # decoded frames are kept in memory up to this size
+            "cache_bytes": 4 << 30,  # decoded frames are kept in WORKDIR/cache, mapped into memory, up to this size
         }
     )
     config.synthetic = ml_collections.ConfigDict(

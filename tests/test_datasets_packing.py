@@ -142,7 +142,7 @@ def test_a_flipped_bit_is_noticed(clips: list[Path], tmp_path: Path) -> None:
     dataset = pack(clips, tmp_path / "set")
     shard = _shard(dataset)
     _flip(shard, shard.stat().st_size // 2)
-    with pytest.raises(JaxtalkError, match=r"array_record.*: damaged .* pack the clips again"):
+    with pytest.raises(JaxtalkError, match=r"array_record.*: damaged .* delete .*set and pack the clips again"):
         open_packed(dataset)
     # Unverified, reading the record says so.
     views = open_packed(dataset, verify=False)
@@ -150,6 +150,8 @@ def test_a_flipped_bit_is_noticed(clips: list[Path], tmp_path: Path) -> None:
         for view in views:
             for i in range(view.meta.num_frames):
                 view.frame(i)
+    pack(clips, dataset)
+    assert len(open_packed(dataset)) == 3, "packing again mends it"
 
 
 def test_truncated_and_missing_files_are_noticed_without_hashing(clips: list[Path], tmp_path: Path) -> None:

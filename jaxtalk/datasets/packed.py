@@ -82,7 +82,10 @@ def open_packed(
     """
     folder = Path(folder).resolve()
     index = read_index(folder)
-    _check_files(folder, index["files"], verify)
+    damaged = damaged_file(folder, index["files"], verify)
+    if damaged is not None:
+        what = "damaged (its content is not what was packed)" if damaged.is_file() else "missing"
+        raise JaxtalkError(f"{damaged}: {what}; delete {folder} and pack the clips again (a run does so itself)")
     if split not in (TRAIN, TEST, "all"):
         raise JaxtalkError(f"split {split!r} is unknown; use {TRAIN!r}, {TEST!r} or 'all'")
     known = {entry["identity"] for entry in index["clips"]}
@@ -122,13 +125,15 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def _check_files(folder: Path, files: Mapping[str, Mapping[str, Any]], verify: bool) -> None:
+def damaged_file(folder: Path, files: Mapping[str, Mapping[str, Any]], verify: bool) -> Path | None:
+    """The first file that is missing, of another size or, with `verify`, of another hash than when it was packed."""
     for name, expected in files.items():
         path = folder / name
-        if not path.is_file():
-            raise JaxtalkError(f"{path}: missing; pack the clips again")
-        if path.stat().st_size != expected["bytes"] or (verify and file_sha256(path) != expected["sha256"]):
-            raise JaxtalkError(f"{path}: damaged (its content is not what was packed); pack the clips again")
+        if not path.is_file() or path.stat().st_size != expected["bytes"]:
+            return path
+        if verify and file_sha256(path) != expected["sha256"]:
+            return path
+    return None
 
 
 def _record(folder: Path, config: str, split: str, index: int) -> dict[str, Any]:

@@ -12,13 +12,13 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxtalk.clip import Clip
 from jaxtalk.datasets.files import exclusive, file_sha256, whole_folder
-from jaxtalk.datasets.packed import INDEX_FILE, SCHEMA, read_index
+from jaxtalk.datasets.packed import INDEX_FILE, SCHEMA, damaged_file, read_index
 from jaxtalk.datasets.splits import TEST, TRAIN, Manifest, make_manifest
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.progress import bar, console
@@ -30,7 +30,7 @@ def pack(
     manifest: Manifest | None = None,
     held_out: Sequence[str] | int = (),
 ) -> Path:
-    """Packs clip folders into `out`, unless it holds exactly these clips already.
+    """Packs clip folders into `out`, unless it holds exactly these clips already, undamaged.
 
     A clip whose content changed since, another list of clips or another split packs everything again. `out` appears
     whole or not at all; of several processes one packs and the others wait.
@@ -51,7 +51,9 @@ def pack(
         if out.exists() and not (out / INDEX_FILE).is_file() and any(out.iterdir()):
             raise JaxtalkError(f"{out}: exists and is no packed dataset; name another folder")
         known = read_index(out)["clips"] if (out / INDEX_FILE).is_file() else []
-        digests = {clip.name: _digest_unless_known(clip, known) for clip in opened}
+        # Before anything is read: a file that changes while it is packed differs from its fingerprint afterwards.
+        fingerprints = {clip.name: _fingerprint(clip) for clip in opened}
+        digests = {clip.name: _digest_unless_known(clip, fingerprints[clip.name], known) for clip in opened}
         if manifest is None:
             manifest = make_manifest({clip.name: (clip.meta.identity, digests[clip.name]) for clip in opened}, held_out)
         else:
@@ -59,9 +61,9 @@ def pack(
         if known and _same(out, manifest, opened):
             return out
         if known:
-            console.print(f"{out}: the clips or their split changed, packing again")
+            console.print(f"{out}: the clips or their split changed, or a file is damaged: packing again")
         with whole_folder(out) as folder:
-            _write(folder, opened, manifest)
+            _write(folder, opened, manifest, fingerprints)
     return out
 
 
@@ -69,12 +71,14 @@ def changed_clips(folder: Path | str, clips: Sequence[Path | str]) -> list[str]:
     """Names of those clips that differ from what `folder` holds, or that it does not hold. Absent folders count as
     unchanged: a packed dataset outlives its sources."""
     known = {entry["name"]: entry for entry in read_index(Path(folder))["clips"]}
-    changed = []
-    for path in map(Path, clips):
-        entry = known.get(path.name)
-        if entry is None or (path.is_dir() and _digest_unless_known(Clip.open(path), [entry]) != entry["sha256"]):
-            changed.append(path.name)
-    return changed
+    return [path.name for path in map(Path, clips) if _differs(path, known.get(path.name))]
+
+
+def _differs(path: Path, entry: Mapping[str, Any] | None) -> bool:
+    if entry is None or not path.is_dir():
+        return entry is None
+    clip = Clip.open(path)
+    return _digest_unless_known(clip, _fingerprint(clip), [entry]) != entry["sha256"]
 
 
 def clip_digest(clip: Clip) -> str:
@@ -94,20 +98,19 @@ def _files(clip: Clip) -> list[Path]:
 
 def _fingerprint(clip: Clip) -> str:
     """Hash of names, sizes and times of change: equal means unchanged; unequal means that contents must be read."""
-    stats = [(path.relative_to(clip.path).as_posix(), path.stat()) for path in _files(clip)]
+    try:
+        stats = [(path.relative_to(clip.path).as_posix(), path.stat()) for path in _files(clip)]
+    except FileNotFoundError as error:
+        raise JaxtalkError(f"{error.filename}: missing; prepare the clip again") from error
     text = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _digest_unless_known(clip: Clip, known: Sequence[dict[str, Any]]) -> str:
-    try:
-        fingerprint = _fingerprint(clip)
-        for entry in known:
-            if entry["name"] == clip.name and entry["fingerprint"] == fingerprint:
-                return entry["sha256"]
-        return clip_digest(clip)
-    except FileNotFoundError as error:
-        raise JaxtalkError(f"{error.filename}: missing; prepare the clip again") from error
+def _digest_unless_known(clip: Clip, fingerprint: str, known: Sequence[Mapping[str, Any]]) -> str:
+    for entry in known:
+        if entry["name"] == clip.name and entry["fingerprint"] == fingerprint:
+            return entry["sha256"]
+    return clip_digest(clip)
 
 
 def _open_all(paths: Sequence[Path | str]) -> list[Clip]:
@@ -136,14 +139,15 @@ def _check_manifest(manifest: Manifest, clips: Sequence[Clip], digests: dict[str
 
 
 def _same(out: Path, manifest: Manifest, clips: Sequence[Clip]) -> bool:
-    """True where `out` holds these clips in this order and split."""
+    """True where `out` holds these clips in this order and split, undamaged."""
     index = read_index(out)
-    return index["manifest"]["sha256"] == manifest.sha256 and [c["name"] for c in index["clips"]] == [
-        clip.name for split in (TRAIN, TEST) for clip in clips if manifest.clips[clip.name].split == split
-    ]
+    order = [clip.name for split in (TRAIN, TEST) for clip in clips if manifest.clips[clip.name].split == split]
+    if index["manifest"]["sha256"] != manifest.sha256 or [entry["name"] for entry in index["clips"]] != order:
+        return False
+    return damaged_file(out, index["files"], verify=True) is None
 
 
-def _write(folder: Path, clips: Sequence[Clip], manifest: Manifest) -> None:
+def _write(folder: Path, clips: Sequence[Clip], manifest: Manifest, fingerprints: Mapping[str, str]) -> None:
     for clip in clips:
         clip.validate()
     splits = {split: [clip for clip in clips if manifest.clips[clip.name].split == split] for split in (TRAIN, TEST)}
@@ -160,7 +164,7 @@ def _write(folder: Path, clips: Sequence[Clip], manifest: Manifest) -> None:
                     "first": first,
                     "num_frames": clip.meta.num_frames,
                     "sha256": manifest.clips[clip.name].sha256,
-                    "fingerprint": _fingerprint(clip),
+                    "fingerprint": fingerprints[clip.name],
                     "source": str(clip.path),
                 }
             )
