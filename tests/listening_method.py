@@ -64,7 +64,7 @@ def install(
     avatars: list[FakeAvatar] = []
 
     def fit(run: object, view: ClipView) -> FakeAvatar:
-        whole = next(clip for clip in clips if clip.name == view.name)
+        whole = next((clip for clip in clips if clip.name == view.name), clips[0])
         avatars.append(FakeAvatar(whole, listening))
         return avatars[-1]
 

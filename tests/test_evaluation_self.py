@@ -206,6 +206,24 @@ def test_the_comparison_video_has_sound_and_both_sides(outcome: Outcome, clips: 
     assert np.abs(small[0] - truth).mean() < 6 and np.abs(small[1] - truth).mean() < 9
 
 
+def test_the_run_folder_is_enough(clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clips that a run packed are opened even when their folders are gone."""
+    import shutil
+
+    from jaxtalk.input.clips import open_clips  # the true one: `install` puts another in its place
+
+    folder = shutil.copytree(clips[0].path, tmp_path / "ball")
+    listening_method.install(monkeypatch, tmp_path / "run", clips[:1])
+    from jaxtalk.training.run import open_run
+
+    config = open_run(tmp_path / "run").config
+    config.data.clips = (str(folder),)
+    monkeypatch.setattr("jaxtalk.input.clips.open_clips", open_clips)
+    open_clips(config, tmp_path / "run")  # as training does
+    shutil.rmtree(folder)
+    assert evaluate(tmp_path / "run", "self", max_frames=2, video_seconds=0)["clips"].keys() == {"ball"}
+
+
 def test_refusals(clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(JaxtalkError, match=r"known are .*self"):
         evaluate(tmp_path, "selfie")

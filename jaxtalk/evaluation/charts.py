@@ -67,7 +67,7 @@ def _style(axes: Any, xlabel: str, ylabel: str) -> None:
     axes.set_xlabel(xlabel, color=_MUTED, fontsize=8)
     axes.set_ylabel(ylabel, color=_MUTED, fontsize=8)
     axes.tick_params(which="both", colors=_MUTED, labelsize=8, length=0)
-    axes.grid(axis="y", color=_RULE, linewidth=0.8)
+    axes.grid(axis="y", which="both", color=_RULE, linewidth=0.8)
     axes.margins(x=0.02)
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")

@@ -28,12 +28,10 @@ def headline(results: Mapping[str, Any]) -> str:
         f"On {frames} frames never trained on, the face is {formatted(abs(pair['mean']), 2)} dB {word} the truth than "
         "the training frame of the nearest pose."
     )
+    text = f"{text} Speech that comes a second late costs the mouth {_plus_minus(drop)} dB"
     if listens(drop):
-        return f"{text} Speech that comes a second late costs the mouth {_plus_minus(drop)} dB: the mouth follows it."
-    return (
-        f"{text} Speech that comes a second late changes the mouth by {_plus_minus(drop)} dB, less than two standard "
-        "errors of loss: there is no sign that the mouth follows the speech."
-    )
+        return f"{text}: the mouth follows it."
+    return f"{text}, less than two standard errors: no sign that the mouth follows the speech."
 
 
 def _plus_minus(pair: Mapping[str, Any]) -> str:
