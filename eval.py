@@ -7,6 +7,7 @@ uv run eval.py --workdir=runs/anna --protocol=self --max_frames=0      (every te
 from absl import app, flags
 
 from jaxtalk.errors import JaxtalkError, reported_errors
+from jaxtalk.progress import quiet_libraries
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run; nothing else is needed.")
 _PROTOCOL = flags.DEFINE_string("protocol", "self", "Which protocol: self.")
@@ -17,6 +18,7 @@ _VIDEO_SECONDS = flags.DEFINE_float("video_seconds", 8.0, "Length of the compari
 
 
 def main(_: list[str]) -> None:
+    quiet_libraries()
     with reported_errors():
         if not _WORKDIR.value:
             raise JaxtalkError("--workdir is missing: name the folder of a run, e.g. --workdir=runs/demo")

@@ -9,6 +9,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from jaxtalk.errors import JaxtalkError, reported_errors
+from jaxtalk.progress import quiet_libraries
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Settings: configs/NAME.py[:VARIANT].", lock_config=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: made, or resumed where it stopped.")
@@ -16,6 +17,7 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Compile from shapes alone, print
 
 
 def main(_: list[str]) -> None:
+    quiet_libraries()
     with reported_errors():
         from jaxtalk import experiment
 

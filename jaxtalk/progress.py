@@ -16,6 +16,13 @@ console = Console(stderr=True)
 _QUIET_SECONDS = 10.0  # between two lines of a log that is not a terminal
 
 
+def quiet_libraries() -> None:
+    """Leaves warnings and errors of absl's log on the terminal; the libraries' own notes would bury ours."""
+    from absl import logging
+
+    logging.set_verbosity(logging.WARNING)
+
+
 class Bar:
     """One running bar. `advance(n, note)` moves it; the note stands at its right end (a rate, a loss)."""
 
