@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import time
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -17,21 +16,24 @@ from clu import parameter_overview
 from jax.sharding import Mesh
 
 from jaxtalk.clip import ClipView
+from jaxtalk.errors import JaxtalkError
 from jaxtalk.input.pipeline import Batches, batches
 from jaxtalk.methods.api import Stage
-from jaxtalk.progress import Bar, bar
+from jaxtalk.progress import bar
 from jaxtalk.training import sharding
 from jaxtalk.training.checkpoints import Checkpoints
-from jaxtalk.training.logging import MetricsFile, TensorBoard, rewind_metrics, save_pictures
 from jaxtalk.training.nonfinite import non_finite_error
+from jaxtalk.training.recorder import Recorder
 from jaxtalk.training.signals import Interrupted, StopRequest
 from jaxtalk.training.state import Modules, State, abstract_state, init_state, seed_key, state_sha256
 from jaxtalk.training.step import Plan, batch_shapes, make_plan, make_step
 
-# A line of the log is read this many steps after it was computed, so that the device never waits for it.
-_LOG_LAG = 8
+# Steps given to the device before the oldest must be done, and after which a line of the log is read: enough that the
+# device never waits for the host, few enough that a signal, the clock and the progress bar mean what they say.
+_IN_FLIGHT = 4
 _PREFETCH = 2  # batches on the device ahead of the step
 _BAR_SECONDS = 0.1
+Report = dict[str, jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,10 +62,6 @@ class Settings:
     def stage_folder(self, stage: str) -> Path:
         return self.workdir / "stages" / stage
 
-    @property
-    def metrics_path(self) -> Path:
-        return self.workdir / "metrics.jsonl"
-
 
 def compile_step(plan: Plan, abstract: State, frozen: dict[str, Any], mesh: Mesh, log_every: int) -> Any:
     """The step compiled ahead of time for these shapes; its state is donated. `frozen` may be shapes or arrays."""
@@ -87,7 +85,7 @@ def run_stage(stage: Stage, clips: Sequence[ClipView], settings: Settings, upstr
     sharding.check_batch_size(stage.name, stage.batch_size, settings.mesh)
     folder = settings.stage_folder(stage.name)
     with Checkpoints(folder / "checkpoints", settings.keep_checkpoints) as checkpoints, StopRequest() as stop:
-        sha256 = _StageRun(stage, clips, settings, upstream, checkpoints, stop).run()
+        sha256 = _StageRun(stage, clips, settings, upstream, checkpoints).run(stop)
         asked = stop.everywhere()  # too late to stop this stage, in time for the next
     if asked:
         raise Interrupted(asked)
@@ -97,19 +95,17 @@ def run_stage(stage: Stage, clips: Sequence[ClipView], settings: Settings, upstr
 class _StageRun:
     """One call of `run_stage`, with what its parts share."""
 
-    def __init__(self, stage: Stage, clips: Sequence[ClipView], settings: Settings, upstream: Upstream,
-                 checkpoints: Checkpoints, stop: StopRequest) -> None:  # fmt: skip
+    def __init__(
+        self, stage: Stage, clips: Sequence[ClipView], settings: Settings, upstream: Upstream, checkpoints: Checkpoints
+    ) -> None:
         self.stage, self.clips, self.settings, self.upstream = stage, clips, settings, upstream
-        self.checkpoints, self.stop = checkpoints, stop
-        self.is_main = jax.process_index() == 0
+        self.checkpoints = checkpoints
         self.plan = make_plan(stage, upstream.frozen)
         frozen = upstream.frozen_arrays
         self.frozen = {part: {name: frozen[part][name] for name in self.plan.frozen.graphs} for part in frozen}
-        self.pending: tuple[int, float, dict[str, jax.Array]] | None = None  # step, time, report
-        self.rate_from = (0, time.monotonic())
-        self.rate_note = ""
+        self.pending: tuple[int, float, Report] | None = None  # step, time, report: a line of the log to be
 
-    def run(self) -> str:
+    def run(self, stop: StopRequest) -> str:
         settings, stage = self.settings, self.stage
         key = seed_key(settings.seed, settings.mesh)
         abstract = abstract_state(
@@ -119,55 +115,39 @@ class _StageRun:
         if state is None:
             state = init_state(stage, self.plan.phases, key, abstract, self.upstream.start_from)
         step = int(state["step"])
-        self._open_logs(step)
-        self._say(f"stage {stage.name}: step {step} of {stage.steps} on {settings.mesh.size} {jax.default_backend()} "
-                  f"device(s)\n{_overview(state['params'])}")  # fmt: skip
-        try:
+        if step > stage.steps:
+            raise JaxtalkError(f"{settings.stage_folder(stage.name)}: stands at step {step}, beyond the {stage.steps} "
+                               "that are asked for; delete this folder or ask for as many")  # fmt: skip
+        rays = getattr(stage, "rays_per_step", 0)
+        self.recorder = Recorder(settings.workdir, stage.name, step, rays, settings.tensorboard)
+        with closing(self.recorder):
+            self.recorder.say(f"step {step} of {stage.steps} on {settings.mesh.size} {jax.default_backend()} device(s)"
+                              f"\n{_overview(state['params'])}")  # fmt: skip
             if step < stage.steps:
-                state = self._train(state, step, key, abstract)
+                state = self._train(state, step, key, abstract, stop)
             return self._finish(state)
-        finally:
-            self._close_logs()
 
-    def _open_logs(self, step: int) -> None:
-        self.metrics: MetricsFile | None = None
-        self.tensorboard: TensorBoard | None = None
-        if self.is_main:
-            rewind_metrics(self.settings.metrics_path, self.stage.name, step)
-            self.metrics = MetricsFile(self.settings.metrics_path)
-            if self.settings.tensorboard:
-                self.tensorboard = TensorBoard(self.settings.workdir / "tensorboard")
-
-    def _close_logs(self) -> None:
-        for log in (self.metrics, self.tensorboard):
-            if log is not None:
-                log.close()
-
-    def _say(self, text: str) -> None:
-        if self.is_main:
-            print(text, file=sys.stderr, flush=True)
-
-    def _train(self, state: State, step: int, key: jax.Array, abstract: State) -> State:
+    def _train(self, state: State, step: int, key: jax.Array, abstract: State, stop: StopRequest) -> State:
         """The loop itself: everything that touches the host happens every n steps, or behind the device."""
         settings, stage, started = self.settings, self.stage, time.monotonic()
         compiled = compile_step(self.plan, abstract, self.frozen, settings.mesh, settings.log_every)
-        self._say(f"stage {stage.name}: compiled in {time.monotonic() - started:.1f} s")
-        self.rate_from, shown, next_bar = (step, time.monotonic()), step, 0.0
+        self.recorder.say(f"compiled in {time.monotonic() - started:.1f} s")
+        self.recorder.start_clock(step)
+        shown, next_bar, in_flight = step, 0.0, deque[Report]()
         with closing(self._device_batches(step)) as stream, bar(stage.name, stage.steps, step) as progress:
-            for batch in stream:
+            while step < stage.steps:
+                batch = next(stream)
                 with jax.transfer_guard("disallow"):
                     state, report = compiled(state, self.frozen, key, batch)
                 step += 1
-                self._after_step(state, step, report)
-                if time.monotonic() > next_bar or step == stage.steps:
-                    shown, next_bar = self._advance(progress, shown, step), time.monotonic() + _BAR_SECONDS
-                if step == stage.steps:
-                    break
+                in_flight.append(report)
+                if len(in_flight) > _IN_FLIGHT:
+                    jax.block_until_ready(in_flight.popleft())
+                self._after_step(state, step, report, stop)
+                if step == stage.steps or time.monotonic() > next_bar:
+                    progress.advance(step - shown, self.recorder.note)
+                    shown, next_bar = step, time.monotonic() + _BAR_SECONDS
         return state
-
-    def _advance(self, progress: Bar, shown: int, step: int) -> int:
-        progress.advance(step - shown, self.rate_note)
-        return step
 
     def _local_batches(self, step: int) -> Batches:
         """This process's rows of the batches from `step` on."""
@@ -190,30 +170,33 @@ class _StageRun:
                 if len(ahead) > _PREFETCH:
                     yield ahead.popleft()
 
-    def _after_step(self, state: State, step: int, report: dict[str, jax.Array]) -> None:
-        settings, last = self.settings, step == self.stage.steps
-        if self.pending is not None and (step - self.pending[0] >= _LOG_LAG or step % settings.log_every == 0):
+    def _after_step(self, state: State, step: int, report: Report, stop: StopRequest) -> None:
+        settings = self.settings
+        is_log_point = step % settings.log_every == 0
+        if self.pending is not None and (is_log_point or step - self.pending[0] >= _IN_FLIGHT):
             self._write_pending()
-        if step % settings.log_every == 0 or last:
+        if is_log_point or step == self.stage.steps:
             jax.tree.map(lambda array: array.copy_to_host_async(), report)
             self.pending = (step, time.monotonic(), report)
-        # Processes may not stop at different steps: with several, they agree at the log points.
-        alone = jax.process_count() == 1
-        stop = self.stop.signal if alone else self.stop.everywhere() if step % settings.log_every == 0 else 0
-        if last or stop or step % settings.checkpoint_every == 0:
+        if step == self.stage.steps:
+            return
+        # Processes may not stop at different steps: where there are several, they agree at the log points.
+        signal = stop.everywhere() if jax.process_count() == 1 or is_log_point else 0
+        if signal or step % settings.checkpoint_every == 0:
             self._save(state, step, report)
-        if stop and not last:
+        if signal:
             self.checkpoints.wait()
-            self._say(f"stage {self.stage.name}: stopped by signal {stop} at step {step}, state saved; "
-                      "the same command continues from here")  # fmt: skip
-            raise Interrupted(stop)
-        if last or step % settings.preview_every == 0:
+            self.recorder.say(f"stopped by signal {signal} at step {step}, state saved; "
+                              "the same command continues from here")  # fmt: skip
+            raise Interrupted(signal)
+        if step % settings.preview_every == 0:
             self._preview(state, step)
 
-    def _save(self, state: State, step: int, report: dict[str, jax.Array]) -> None:
+    def _save(self, state: State, step: int, report: Report | None) -> None:
         """Lines before the checkpoint are on disk before it; a state that went wrong is never saved."""
         self._write_pending()
-        self._check(report)
+        if report is not None:
+            self._check(report)
         self.checkpoints.save(step, state, {"stage": self.stage.name, "next_example": step * self.stage.batch_size})
 
     def _write_pending(self) -> None:
@@ -222,25 +205,9 @@ class _StageRun:
         (step, now, report), self.pending = self.pending, None
         self._check(report)
         mean, count = np.asarray(report["mean"]), np.asarray(report["count"])[self.plan.phase_of]
-        values = {name: float(mean[i]) for i, name in enumerate(self.plan.names) if count[i]}
-        values |= self._rates(step, now)
-        if self.metrics is not None:
-            self.metrics.write(self.stage.name, step, values)
-        if self.tensorboard is not None:
-            self.tensorboard.write(self.stage.name, step, values)
+        self.recorder.values(step, now, {name: float(mean[i]) for i, name in enumerate(self.plan.names) if count[i]})
 
-    def _rates(self, step: int, now: float) -> dict[str, float]:
-        before, then = self.rate_from
-        self.rate_from = (step, now)
-        rates = {"steps_per_second": (step - before) / max(now - then, 1e-9)}
-        self.rate_note = f"{rates['steps_per_second']:.1f} steps/s"
-        rays = getattr(self.stage, "rays_per_step", None)
-        if rays:
-            rates["rays_per_second"] = rays * rates["steps_per_second"]
-            self.rate_note += f", {rates['rays_per_second']:,.0f} rays/s"
-        return rates
-
-    def _check(self, report: dict[str, jax.Array]) -> None:
+    def _check(self, report: Report) -> None:
         """Raises when some step so far had a loss that was not finite, with a dump of that step."""
         bad = int(report["bad_step"])
         if bad < 0:
@@ -248,34 +215,30 @@ class _StageRun:
         self.checkpoints.wait()
         with self._local_batches(bad) as stream:
             batch = next(stream)
-        raise non_finite_error(
-            self.settings.stage_folder(self.stage.name), self.plan, bad, int(report["bad_term"]),
-            np.asarray(report["bad_values"]), batch,
-        )  # fmt: skip
+        folder, term = self.settings.stage_folder(self.stage.name), int(report["bad_term"])
+        raise non_finite_error(folder, self.plan, bad, term, np.asarray(report["bad_values"]), batch)
 
     def _preview(self, state: State, step: int) -> None:
         """Pictures from the averaged networks. Every process gathers, the first one draws."""
-        params = state["params"] if self.stage.ema_decay is None else state["ema"]
-        arrays = {"own": (params, state["stats"]), "frozen": (self.frozen["params"], self.frozen["stats"])}
         batch = self.stage.preview_batch(self.clips)
         if batch is None:
             return
+        params = state["params"] if self.stage.ema_decay is None else state["ema"]
+        arrays = {"own": (params, state["stats"]), "frozen": (self.frozen["params"], self.frozen["stats"])}
         arrays = sharding.local_copy(arrays, self.settings.mesh)
-        if not self.is_main:
-            return
-        networks = self.plan.frozen.merge(*arrays["frozen"]) | self.plan.own.merge(*arrays["own"])
-        pictures = self.stage.preview(networks, batch)
-        save_pictures(self.settings.stage_folder(self.stage.name) / "previews", step, pictures)
-        if self.tensorboard is not None:
-            self.tensorboard.pictures(self.stage.name, step, pictures)
+        if self.recorder.is_main:
+            networks = self.plan.frozen.merge(*arrays["frozen"]) | self.plan.own.merge(*arrays["own"])
+            self.recorder.pictures(step, self.stage.preview(networks, batch))
 
     def _finish(self, state: State) -> str:
-        """Waits for the last checkpoint and signs the stage off with the hash of what it trained."""
+        """Draws and saves the end, and signs the stage off with the hash of what it trained."""
+        step = self.stage.steps
+        self._save(state, step, None)  # the last step is a line of the log, so it has been checked
+        self._preview(state, step)
         self.checkpoints.wait()
         whole = sharding.local_copy({part: state[part] for part in ("params", "opt", "ema")}, self.settings.mesh)
         sha256 = state_sha256(whole)
-        if self.metrics is not None:
-            self.metrics.write(self.stage.name, self.stage.steps, {"state_sha256": sha256})
+        self.recorder.finished(step, sha256)
         sharding.barrier(f"{self.stage.name} finished")
         return sha256
 

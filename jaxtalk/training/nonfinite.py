@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,7 +33,8 @@ def non_finite_error(
     if jax.process_index() == 0:
         arrays = {f"value/{name}": value for name, value in zip(plan.names, values, strict=True)}
         arrays |= {f"batch/{name}": np.asarray(array) for name, array in batch.items()}
-        np.savez(path, step=step, term=name, **arrays)
+        with contextlib.suppress(OSError):  # a disk that is full may not hide the cause
+            np.savez(path, step=step, term=name, **arrays)
     saved = steps_saved(folder / "checkpoints")
     last = f"the checkpoint of {saved[-1]} steps is from before" if saved else "there is no checkpoint before it"
     message = (
