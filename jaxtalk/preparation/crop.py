@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -91,7 +90,7 @@ def as_numbers(crop: Crop) -> np.ndarray:
     return np.array(dataclasses.astuple(crop), np.float64)
 
 
-def from_numbers(numbers: Sequence[float]) -> Crop:
+def from_numbers(numbers: np.ndarray) -> Crop:
     """The inverse of `as_numbers`."""
-    x, y, side, face_pixels, num_faces = numbers
-    return Crop(int(x), int(y), int(side), float(face_pixels), int(num_faces))
+    x, y, side, face_pixels, num_faces = numbers.tolist()
+    return Crop(int(x), int(y), int(side), face_pixels, int(num_faces))

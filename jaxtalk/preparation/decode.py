@@ -76,12 +76,13 @@ def probe(path: Path) -> VideoInfo:
         if frame is None:
             raise JaxtalkError(f"{path}: its video stream holds no picture; re-encode or record it again")
         height, width = _upright_size(frame, stream)
-        duration = stream.duration * stream.time_base if stream.duration else (container.duration or 0) / 1e6
+        duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        duration = duration or (container.duration or 0) / 1e6
         return VideoInfo(
             width=width,
             height=height,
             start=float(frame.time or 0.0),
-            duration=float(duration),
+            duration=duration,
             fps=float(stream.average_rate or 25),
             has_audio=bool(container.streams.audio),
         )
@@ -115,13 +116,13 @@ def load_sound(path: Path) -> Sound:
 
 def _mono(frame: av.AudioFrame) -> np.ndarray:
     """One block of any sample format as mono float32 in [-1, 1]."""
-    data = frame.to_ndarray()
+    data: np.ndarray = frame.to_ndarray()
     channels = frame.layout.nb_channels
     data = data if frame.format.is_planar else data.reshape(-1, channels).T
     if np.issubdtype(data.dtype, np.unsignedinteger):
         data = (data.astype(np.float32) - 128) / 128
     elif np.issubdtype(data.dtype, np.integer):
-        data = data.astype(np.float32) / -float(np.iinfo(data.dtype).min)
+        data = data.astype(np.float32) / 2.0 ** (8 * data.dtype.itemsize - 1)
     return data.astype(np.float32).mean(axis=0)
 
 
@@ -165,7 +166,7 @@ def pictures(path: Path) -> Iterator[Picture]:
 def at_constant_rate(
     source: Iterator[Picture], fps: float, start: float, end: float
 ) -> Iterator[tuple[int, float, Picture]]:
-    """Yields (number of the source picture, grid time, nearest picture) for a grid of rate `fps` within [start, end].
+    """Yields (number of the source picture, grid time, nearest picture) for a grid of rate `fps` within [start, end).
 
     The grid begins at the first picture not before `start`, so footage that has the rate already is taken as it is.
     """
@@ -179,14 +180,14 @@ def at_constant_rate(
             grid_start = picture.time
         else:
             middle = (previous.time + picture.time) / 2
-            while (time := grid_start + index / fps) <= min(middle, end + tolerance):
+            while (time := grid_start + index / fps) <= middle and time < end - tolerance:
                 yield number, time, previous
                 index += 1
         previous, number = picture, number + 1
         if picture.time > end + 1 / fps:
             return
     if previous is not None:
-        while (time := grid_start + index / fps) <= min(previous.time + 0.5 / fps, end + tolerance):
+        while (time := grid_start + index / fps) < min(previous.time + 0.5 / fps, end - tolerance):
             yield number, time, previous
             index += 1
 

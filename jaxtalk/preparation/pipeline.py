@@ -1,104 +1,34 @@
-"""The stages of preparation and what each one needs: source, crop, frames, landmarks, fit, masks, plate."""
+"""Runs the stages of preparation: crop, frames, landmarks, fit, masks, plate; then writes the clip."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from jaxtalk import progress, weights
-from jaxtalk.clip import MASK_BACKGROUND, Camera, Clip, ClipMeta, ClipWriter, Track
+from jaxtalk import progress
+from jaxtalk.clip import Clip, ClipWriter, write_image
 from jaxtalk.errors import JaxtalkError
-from jaxtalk.faces.landmarks import INNER, eye_openness, face_box, from_mediapipe, lip_gap, mouth_box
-from jaxtalk.faces.model import FaceModel, load_face_model
-from jaxtalk.preparation import crop, decode, gaps, gaze, landmarks, masks, plate, preflight, preview
-from jaxtalk.preparation.silhouette import PosedHead, spread_points
-from jaxtalk.preparation.stages import Arrays, Stage, StageStore
-
-if TYPE_CHECKING:
-    from jaxtalk.preparation.prepare import PrepareOptions
+from jaxtalk.faces.landmarks import from_mediapipe
+from jaxtalk.preparation import assemble, crop, decode, gaps, landmarks, masks, plate, preflight, preview
+from jaxtalk.preparation.job import PLATE_FRAMES, Job
+from jaxtalk.preparation.silhouette import PosedHead
+from jaxtalk.preparation.stages import Arrays, StageStore
 
 STAGES_FOLDER = "stages"
 LEAST_SECONDS = 1.0
-FOCAL = 1200 / 512  # over the clip's size; not observable from a face, so fixed and stored
-NEAR, FAR = 0.82, 1.09  # times the head's distance: enclose the visible head with its hair
-NUM_PROXY_POINTS = 1000
-PLATE_FRAMES = 40
+PREVIEW_FRAMES = 8
+FITTED = ("identity", "expression", "rotation", "translation", "projected")
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One preparation: the files, the choices, and the models they need."""
-
-    video: Path
-    out: Path
-    options: PrepareOptions
-    audio: Path
-    info: decode.VideoInfo
-    landmarker: Path
-
-    @classmethod
-    def of(cls, video: Path, out: Path, options: PrepareOptions) -> Job:
-        """Checks, before any work, that everything needed is there."""
-        info = decode.probe(video)
-        if options.audio is None and not info.has_audio:
-            raise JaxtalkError(f"{video}: no audio stream; give the speech as a file of its own with --audio")
-        landmarker = _weights("face_landmarker", options.landmarker)
-        audio = Path(options.audio) if options.audio is not None else video
-        return cls(video, out, options, audio, info, landmarker)
-
-    @property
-    def identity(self) -> str:
-        return self.options.identity or self.out.name
-
-    @cached_property
-    def model(self) -> FaceModel:
-        name, file = self.options.face_model, self.options.face_model_file
-        return load_face_model(name, _weights("ict_facekit", file) if name == "ict" else file)
-
-    @property
-    def camera(self) -> Camera:
-        size = self.options.size
-        return Camera(FOCAL * size, size / 2, size / 2)
-
-    @cached_property
-    def stages(self) -> dict[str, Stage]:
-        """Every stage with all that its result depends on."""
-        options = self.options
-        source = Stage("source", 1, {
-            "video": _sha256(self.video),
-            "audio": None if options.audio is None else _sha256(self.audio),
-            "start": options.start,
-            "end": options.end,
-        })  # fmt: skip
-        detector = {"landmarker": _sha256(self.landmarker)}
-        crop_ = Stage("crop", 1, detector, (source,))
-        frames = Stage("frames", 1, {"size": options.size, "fps": float(options.fps)}, (crop_,))
-        points = Stage("landmarks", 1, detector, (frames,))
-        fit = Stage("fit", 1, {"face_model": options.face_model, "focal": self.camera.focal}, (points,))
-        mask = Stage("masks", 2, {"working_size": masks.WORKING_SIZE}, (fit,))
-        background = Stage("plate", 1, {"frames": PLATE_FRAMES}, (mask,))
-        return {stage.name: stage for stage in (source, crop_, frames, points, fit, mask, background)}
-
-    def records(self) -> dict[str, Any]:
-        """What clip.json keeps of the stages."""
-        return {name: stage.record() for name, stage in self.stages.items()}
-
-    def run(self) -> Clip:
-        """Runs the stages that are not done yet and writes the clip."""
-        _ = self.model  # a missing file is told before any work
-        return _Run(self).clip()
-
-
-class _Run:
+class Run:
     """The stages' results, made or read in order."""
 
     def __init__(self, job: Job) -> None:
@@ -107,7 +37,7 @@ class _Run:
         self.store = StageStore(self.writer.folder / STAGES_FOLDER)
         self.decoded = self.store.folder / "frames"
 
-    def _stage(self, name: str, make: Any) -> Arrays:
+    def _stage(self, name: str, make: Callable[[], Arrays]) -> Arrays:
         return self.store.run(self.job.stages[name], make)
 
     # --- source: one interval of time that both streams cover
@@ -173,10 +103,10 @@ class _Run:
                 bar.advance()
         if not rows:
             raise JaxtalkError(f"{self.job.video}: no picture between {start:.2f} and {end:.2f} s; re-encode the video")
-        number, grid, actual = (np.array(column) for column in zip(*rows, strict=True))
-        self._check_length(float(grid[-1] - grid[0] + 1 / self.options.fps))
-        time = decode.frame_times(number, grid, actual)
-        return {"number": number, "time": time, "origin": time[:1], "thumbnails": np.stack(small)}
+        table = np.array(rows)
+        self._check_length(table[-1, 1] - table[0, 1] + 1 / self.options.fps)
+        time = decode.frame_times(table[:, 0], table[:, 1], table[:, 2])
+        return {"number": table[:, 0], "time": time, "origin": time[:1], "thumbnails": np.stack(small)}
 
     def _decoded(self, index: int) -> Path:
         return self.decoded / f"{index:06d}.jpg"
@@ -220,12 +150,20 @@ class _Run:
 
     @cached_property
     def fit(self) -> Arrays:
+        """identity, and expression, rotation, translation, projected of the kept frames.
+
+        Dropped frames take part in the fit as frames without landmarks, so that it stays smooth in true time.
+        """
+
         def make() -> Arrays:
             from jaxtalk.preparation.fit import fit_face
 
-            fitted = fit_face(self.job.model, self.landmarks68, self.selection.measured, self.job.camera)
-            names = ("identity", "expression", "rotation", "translation", "projected")
-            return {name: np.asarray(getattr(fitted, name)) for name in names}
+            kept = self.selection.kept
+            span = slice(int(kept[0]), int(kept[-1]) + 1)
+            points = from_mediapipe(self.face.points[span])[..., :2]
+            fitted = fit_face(self.job.model, points, self.face.found[span], self.job.camera)
+            arrays = {name: np.asarray(getattr(fitted, name)) for name in FITTED}
+            return {name: a if name == "identity" else a[kept - kept[0]] for name, a in arrays.items()}
 
         return self._stage("fit", make)
 
@@ -237,7 +175,7 @@ class _Run:
 
     # --- masks and plate
 
-    def _frame(self, index: int) -> np.ndarray:
+    def frame(self, index: int) -> np.ndarray:
         return _read(self._decoded(int(self.selection.kept[index])))
 
     @cached_property
@@ -253,16 +191,18 @@ class _Run:
 
         return self._stage("masks", make)["shares"]
 
-    def _mask(self, index: int) -> np.ndarray:
+    def mask(self, index: int) -> np.ndarray:
         return masks.enlarge(self.shares[index], self.options.size)
+
+    def _free(self, index: int) -> np.ndarray:
+        return masks.surely_background(self.mask(index))
 
     @cached_property
     def plate(self) -> Arrays:
         def make() -> Arrays:
             count, size = len(self.time), self.options.size
             indices = np.unique(np.linspace(0, count - 1, min(count, PLATE_FRAMES)).round().astype(int))
-            free = lambda i: masks.surely_background(self._mask(i))  # noqa: E731
-            image, seen = plate.background_plate(self._frame, free, indices, (size, size))
+            image, seen = plate.background_plate(self.frame, self._free, indices.tolist(), (size, size))
             return {"plate": image, "seen": seen}
 
         return self._stage("plate", make)
@@ -270,22 +210,22 @@ class _Run:
     # --- the clip
 
     def clip(self) -> Clip:
-        """Writes everything into the partial folder, then gives it its name."""
+        """Runs the stages that are not done yet, writes everything into the partial folder, then gives it its name."""
         _ = self.face, self.fit, self.shares, self.plate  # in order, so that each one's bar is its own
         self._write_pictures()
         self.writer.background(self.plate["plate"])
         origin, last = float(self.frames["origin"][0]), float(self.frames["time"][-1])
         samples = decode.cut_sound(self.sound, origin, last + 1 / self.options.fps)
         self.writer.audio(samples, self.sound.rate)
-        track = self._track()
-        report = preflight.report(self._measurements(track, samples))
+        track = assemble.track(self)
+        report = preflight.report(assemble.measurements(self, track, samples))
         (self.writer.folder / "preflight.json").write_text(json.dumps(report, indent=1))
         sheet = preview.contact_sheet(
-            self._frame, self._mask, self.plate["plate"], self.head.vertices, self.head.model.triangles,
-            self.job.camera, track, list(landmarks.sparse_indices(track.num_frames, 8)),
+            self.frame, self.mask, self.plate["plate"], self.head, track,
+            landmarks.sparse_indices(track.num_frames, PREVIEW_FRAMES),
         )  # fmt: skip
-        Image.fromarray(sheet).save(self.writer.folder / "preview.png")
-        clip = self.writer.finish(self._meta(track), track)
+        write_image(self.writer.folder / "preview.png", sheet)
+        clip = self.writer.finish(assemble.meta(self, track), track)
         preflight.print_table(report)
         return clip
 
@@ -300,88 +240,9 @@ class _Run:
                 os.link(self._decoded(int(self.selection.kept[i])), target)
             except OSError:  # a file system without hard links
                 shutil.copyfile(self._decoded(int(self.selection.kept[i])), target)
-            self.writer.mask(i, self._mask(i))
-
-    def _track(self) -> Track:
-        fit, size = self.fit, (self.options.size, self.options.size)
-        points = self.landmarks68
-        return Track(
-            time=self.time.astype(np.float64),
-            rotation=fit["rotation"].astype(np.float32),
-            translation=fit["translation"].astype(np.float32),
-            expression=fit["expression"].astype(np.float32),
-            blendshapes=self.bridged.blendshapes,
-            landmarks=points,
-            face_box=face_box(points, size),
-            mouth_box=mouth_box(points, size),
-            gaze=gaze.gaze_angles(self.bridged.points, self.bridged.rotation),
-            eye_openness=eye_openness(points),
-            valid=self.selection.measured,
-            identity=fit["identity"].astype(np.float32),
-            proxy_points=spread_points(self.head.neutral, NUM_PROXY_POINTS).astype(np.float32),
-        )
-
-    def _meta(self, track: Track) -> ClipMeta:
-        distance = -track.translation[:, 2]
-        size = self.options.size
-        source = {"file": self.job.video.name, "sha256": self.job.stages["source"].parameters["video"],
-                  "crop": [self.crop.x, self.crop.y, self.crop.side],
-                  "seconds": [float(self.frames["time"][0]), float(self.frames["time"][-1])]}  # fmt: skip
-        return ClipMeta(
-            identity=self.job.identity,
-            fps=float(self.options.fps),
-            num_frames=track.num_frames,
-            size=(size, size),
-            camera=self.job.camera,
-            near=float(NEAR * distance.min()),
-            far=float(FAR * distance.max()),
-            face_model=self.job.model.info,
-            sample_rate=self.sound.rate,
-            frame_format="jpg",
-            language=self.options.language,
-            emotion=self.options.emotion,
-            source=source,
-            consent=dict(self.options.consent),
-            stages=self.job.records(),
-        )
-
-    def _measurements(self, track: Track, samples: np.ndarray) -> preflight.Measurements:
-        measured, size = self.selection.measured, self.options.size
-        gap = lip_gap(track.landmarks)
-        points = self.landmarks68
-        return preflight.Measurements(
-            fps=float(self.options.fps),
-            seconds=track.num_frames / self.options.fps,
-            face_pixels=self.crop.face_pixels,
-            clip_face_pixels=float(np.median(np.ptp(points[..., 1], axis=1))),
-            num_faces=max(self.crop.num_faces, int(self.face.num_faces.max())),
-            interpolated=self.selection.interpolated,
-            dropped=self.selection.dropped,
-            repeated=int(np.sum(np.diff(self.frames["number"]) == 0)),
-            cuts=preflight.find_cuts(self.frames["thumbnails"][:, ::8, ::8]),
-            speech=preflight.speech_report(samples, self.sound.rate),
-            offset=preflight.audio_offset(gap, track.time, samples, self.sound.rate),
-            pose=preflight.pose_report(track.rotation, track.translation),
-            lip_gap=[round(float(v), 4) for v in np.percentile(gap, [5, 50, 95])],
-            fit=preflight.fit_report(
-                points, self.fit["projected"], track.rotation, self.bridged.rotation, measured, size
-            ),
-        )
-
-
-def _weights(name: str, file: str | Path | None) -> Path:
-    """The user's file where one is given, else the cached one, downloaded if need be."""
-    return weights.get(name) if file is None else weights.find(name, file)
+            self.writer.mask(i, self.mask(i))
 
 
 def _read(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-__all__ = ["INNER", "MASK_BACKGROUND", "STAGES_FOLDER", "Job"]

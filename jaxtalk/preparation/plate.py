@@ -50,13 +50,15 @@ def fill(image: np.ndarray, known: np.ndarray) -> np.ndarray:
         return image
     if not known.any():
         return np.full_like(image, 128)
-    levels = [(image.astype(np.float32) * known[..., None], known.astype(np.float32))]
+    levels: list[tuple[np.ndarray, np.ndarray]] = [
+        (image.astype(np.float32) * known[..., None], known.astype(np.float32))
+    ]
     while min(levels[-1][1].shape) > 1:
         colour, weight = levels[-1]
         half = (max(1, weight.shape[1] // 2), max(1, weight.shape[0] // 2))
         levels.append((cv2.resize(colour, half, interpolation=cv2.INTER_AREA),
                        cv2.resize(weight, half, interpolation=cv2.INTER_AREA)))  # fmt: skip
-    filled = levels[-1][0] / max(float(levels[-1][1].mean()), 1e-6)
+    filled: np.ndarray = levels[-1][0] / max(float(levels[-1][1].mean()), 1e-6)
     filled = np.asarray(filled, np.float32).reshape(*levels[-1][1].shape, 3)
     for colour, weight in reversed(levels[:-1]):
         coarse = cv2.resize(filled, weight.shape[::-1], interpolation=cv2.INTER_LINEAR)

@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from jaxtalk.clip import Clip, ClipError
 from jaxtalk.errors import JaxtalkError
-from jaxtalk.preparation import pipeline
+from jaxtalk.preparation.job import Job, PrepareOptions
+from jaxtalk.preparation.pipeline import STAGES_FOLDER, Run
 from jaxtalk.preparation.stages import first_difference
 from jaxtalk.progress import console
-
-
-@dataclasses.dataclass(frozen=True)
-class PrepareOptions:
-    """What a user can choose. Model files that are None come from the cache, or are downloaded."""
-
-    identity: str = ""  # name of the person; empty: the clip folder's name
-    size: int = 512  # pixels, of the square clip
-    fps: float = 25.0
-    audio: str | Path | None = None  # speech in a file of its own, from the same moment as the video
-    start: float | None = None  # seconds of the video: use only a part of it
-    end: float | None = None
-    landmarker: str | Path | None = None
-    face_model: str = "ict"
-    face_model_file: str | Path | None = None
-    language: str = ""
-    emotion: str = ""
-    consent: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    overwrite: bool = False
 
 
 def prepare_clip(video: str | Path, out: str | Path, options: PrepareOptions | None = None) -> Clip:
@@ -47,13 +26,13 @@ def prepare_clip(video: str | Path, out: str | Path, options: PrepareOptions | N
     """
     options = options or PrepareOptions()
     video, out = Path(video), Path(out)
-    _check(options)
-    job = pipeline.Job.of(video, out, options)
+    options.check()
+    job = Job.of(video, out, options)
     try:
         if _already_there(out, job, options.overwrite):
             return Clip.open(out)
-        clip = job.run()
-        shutil.rmtree(out / pipeline.STAGES_FOLDER, ignore_errors=True)
+        clip = _run(job)
+        shutil.rmtree(out / STAGES_FOLDER, ignore_errors=True)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -63,16 +42,17 @@ def prepare_clip(video: str | Path, out: str | Path, options: PrepareOptions | N
     return clip
 
 
-def _check(options: PrepareOptions) -> None:
-    if not 32 <= options.size <= 4096:
-        raise JaxtalkError(f"size {options.size}: choose between 32 and 4096 pixels")
-    if not 5 <= options.fps <= 120:
-        raise JaxtalkError(f"fps {options.fps:g}: choose between 5 and 120 frames a second")
-    if options.start is not None and options.end is not None and options.end <= options.start:
-        raise JaxtalkError(f"end {options.end:g} s does not come after start {options.start:g} s")
+def _run(job: Job) -> Clip:
+    _ = job.model  # a damaged file is told before any work
+    run = Run(job)
+    try:
+        return run.clip()
+    except JaxtalkError:  # the input's fault: trying again would find the same, so nothing is kept
+        shutil.rmtree(run.writer.folder, ignore_errors=True)
+        raise
 
 
-def _already_there(out: Path, job: pipeline.Job, overwrite: bool) -> bool:
+def _already_there(out: Path, job: Job, overwrite: bool) -> bool:
     """True where `out` is the clip that `job` would make. Raises for anything else that is not to be overwritten."""
     if overwrite or not out.exists():
         return False
@@ -92,6 +72,9 @@ def _already_there(out: Path, job: pipeline.Job, overwrite: bool) -> bool:
         name, before, after = difference
         raise JaxtalkError(f"{out}: made with other settings ({name} is {before!r} there, {after!r} asked for); "
                            "choose another folder or pass --overwrite")  # fmt: skip
-    shutil.rmtree(out / pipeline.STAGES_FOLDER, ignore_errors=True)
+    shutil.rmtree(out / STAGES_FOLDER, ignore_errors=True)
     console.print(f"{out}: already prepared", highlight=False)
     return True
+
+
+__all__ = ["PrepareOptions", "prepare_clip"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from jaxtalk.clip import MASK_HEAD, MASK_TORSO, Camera, Track
 from jaxtalk.faces.rasterizer import rasterize, vertex_normals
+from jaxtalk.preparation.silhouette import PosedHead
 
 TILE = 320
 
@@ -17,15 +18,13 @@ def contact_sheet(
     frame: Callable[[int], np.ndarray],
     mask: Callable[[int], np.ndarray],
     background: np.ndarray,
-    vertices: Callable[[int], np.ndarray],
-    triangles: np.ndarray,
-    camera: Camera,
+    head: PosedHead,
     track: Track,
-    indices: Sequence[int],
+    indices: Iterable[int],
 ) -> np.ndarray:
     """Rows of [frame with boxes and landmarks | mesh | masks | head alone | background plate].
 
-    Args: `frame`, `mask`: index -> picture of the clip's size; `vertices`: index -> [V, 3] in camera space.
+    Args: `frame`, `mask`: index -> picture of the clip's size.
     """
     rows = []
     for i in indices:
@@ -34,7 +33,7 @@ def contact_sheet(
         small = _resized(image)
         tiles = [
             _with_boxes(small, track, i, scale),
-            _with_mesh(small, vertices(i), triangles, camera.scaled(scale)),
+            _with_mesh(small, head.vertices(i), head.model.triangles, head.camera.scaled(scale)),
             _with_masks(small, _resized(labels, nearest=True)),
             _resized(np.where((labels == MASK_HEAD)[..., None], image, np.array([0, 255, 0], np.uint8))),
             _resized(background),

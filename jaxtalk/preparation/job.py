@@ -1,0 +1,124 @@
+"""One preparation before it runs: the user's choices, the files, the models, and what each stage depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jaxtalk import weights
+from jaxtalk.clip import Camera
+from jaxtalk.errors import JaxtalkError
+from jaxtalk.faces.model import FaceModel, load_face_model
+from jaxtalk.preparation import decode, masks
+from jaxtalk.preparation.fit import FitOptions
+from jaxtalk.preparation.stages import Stage
+
+FOCAL = 1200 / 512  # over the clip's size; not observable from a face, so fixed and stored
+PLATE_FRAMES = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareOptions:
+    """What a user can choose. Model files that are None come from the cache, or are downloaded."""
+
+    identity: str = ""  # name of the person; empty: the clip folder's name
+    size: int = 512  # pixels, of the square clip
+    fps: float = 25.0
+    audio: str | Path | None = None  # speech in a file of its own, from the same moment as the video
+    start: float | None = None  # seconds of the video: use only a part of it
+    end: float | None = None
+    landmarker: str | Path | None = None
+    face_model: str = "ict"
+    face_model_file: str | Path | None = None
+    language: str = ""
+    emotion: str = ""
+    consent: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    overwrite: bool = False
+
+    def check(self) -> None:
+        """Raises `JaxtalkError` for a value that makes no sense."""
+        if not 32 <= self.size <= 4096:
+            raise JaxtalkError(f"size {self.size}: choose between 32 and 4096 pixels")
+        if not 5 <= self.fps <= 120:
+            raise JaxtalkError(f"fps {self.fps:g}: choose between 5 and 120 frames a second")
+        if self.start is not None and self.end is not None and self.end <= self.start:
+            raise JaxtalkError(f"end {self.end:g} s does not come after start {self.start:g} s")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One preparation: the files, the choices, and the models they need."""
+
+    video: Path
+    out: Path
+    options: PrepareOptions
+    audio: Path
+    info: decode.VideoInfo
+    landmarker: Path
+    face_model_file: Path | None
+
+    @classmethod
+    def of(cls, video: Path, out: Path, options: PrepareOptions) -> Job:
+        """Checks, before any work, that everything needed is there."""
+        info = decode.probe(video)
+        if options.audio is None and not info.has_audio:
+            raise JaxtalkError(f"{video}: no audio stream; give the speech as a file of its own with --audio")
+        landmarker = _weights("face_landmarker", options.landmarker)
+        model_file = None if options.face_model == "procedural" else _weights("ict_facekit", options.face_model_file)
+        audio = Path(options.audio) if options.audio is not None else video
+        return cls(video, out, options, audio, info, landmarker, model_file)
+
+    @property
+    def identity(self) -> str:
+        return self.options.identity or self.out.name
+
+    @cached_property
+    def model(self) -> FaceModel:
+        return load_face_model(self.options.face_model, self.face_model_file)
+
+    @property
+    def camera(self) -> Camera:
+        size = self.options.size
+        return Camera(FOCAL * size, size / 2, size / 2)
+
+    @cached_property
+    def stages(self) -> dict[str, Stage]:
+        """Every stage with all that its result depends on."""
+        options = self.options
+        source = Stage("source", 1, {
+            "video": _sha256(self.video),
+            "audio": None if options.audio is None else _sha256(self.audio),
+            "start": options.start,
+            "end": options.end,
+        })  # fmt: skip
+        detector = {"landmarker": _sha256(self.landmarker)}
+        crop_ = Stage("crop", 1, detector, (source,))
+        frames = Stage("frames", 1, {"size": options.size, "fps": float(options.fps)}, (crop_,))
+        points = Stage("landmarks", 1, detector, (frames,))
+        fit = Stage("fit", 2, {
+            "face_model": options.face_model,
+            "face_model_file": None if self.face_model_file is None else _sha256(self.face_model_file),
+            "focal": self.camera.focal,
+            **dataclasses.asdict(FitOptions()),
+        }, (points,))  # fmt: skip
+        mask = Stage("masks", 2, {"working_size": masks.WORKING_SIZE}, (fit,))
+        background = Stage("plate", 1, {"frames": PLATE_FRAMES}, (mask,))
+        return {stage.name: stage for stage in (source, crop_, frames, points, fit, mask, background)}
+
+    def records(self) -> dict[str, Any]:
+        """What clip.json keeps of the stages."""
+        return {name: stage.record() for name, stage in self.stages.items()}
+
+
+def _weights(name: str, file: str | Path | None) -> Path:
+    """The user's file where one is given, else the cached one, downloaded if need be."""
+    return weights.get(name) if file is None else weights.find(name, file)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
