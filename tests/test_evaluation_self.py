@@ -18,6 +18,7 @@ from jaxtalk.evaluation import controls
 from jaxtalk.evaluation.protocols.self_driven import evenly_spaced
 from jaxtalk.evaluation.runner import evaluate
 from jaxtalk.metrics import METRICS, box_mask
+from jaxtalk.synthesis import provenance
 from tests import listening_method
 from tests.fake_clip import write_fake_clip
 from tests.listening_method import SPEC, FakeAvatar
@@ -56,6 +57,12 @@ def test_results_file_is_what_is_returned_and_strict_json(outcome: Outcome) -> N
     assert results["run"]["state_sha256"] == "ab" * 32 and len(results["run"]["config_sha256"]) == 64
     assert results["settings"]["max_frames"] == 12
     assert not list(workdir.glob("eval/*.partial"))
+
+
+def test_the_page_folds_away_what_is_much(outcome: Outcome) -> None:
+    text = (outcome[1] / "eval/self/index.html").read_text()
+    assert text.count("<details>") == text.count("</details>") == 3  # clips after the second, method, config
+    assert "Frames of 1 more clip<" in text and "Clip by clip" in text
 
 
 def test_every_row_has_every_metric_region_clip_and_identity(outcome: Outcome) -> None:
@@ -204,6 +211,7 @@ def test_the_comparison_video_has_sound_and_both_sides(outcome: Outcome, clips: 
     truth = clips[0].frame(outcome[0]["clips"]["anna_1"]["frames"][0])
     small = [picture[:side, part].reshape(32, 8, 32, 8, 3).mean((1, 3)) for part in (slice(0, side), slice(side, 512))]
     assert np.abs(small[0] - truth).mean() < 6 and np.abs(small[1] - truth).mean() < 9
+    assert provenance.verify(path).intact and "ab" * 32 in provenance.verify(path).text
 
 
 def test_the_run_folder_is_enough(clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,7 +191,7 @@ def _previews(workdir: Path) -> list[dict[str, Any]]:
             last = len(paths) - 1
             keep = sorted({round(i * last / (_PREVIEWS - 1)) for i in range(_PREVIEWS)})
             pictures = [{"data": embedded(paths[i]), "step": int(paths[i].stem.rpartition("-")[2])} for i in keep]
-            strips.append({"stage": folder.parent.name, "name": name, "pictures": pictures})
+            strips.append({"stage": folder.parent.name, "name": name.replace("_", " "), "pictures": pictures})
     return strips
 
 
