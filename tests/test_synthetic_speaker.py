@@ -264,6 +264,50 @@ def test_speech_pose_and_blinks_each_explain_what_they_should(clip: Clip) -> Non
     assert ((moving - moving.mean(axis=0)) ** 2).mean() > 3 * ((frames - frames.mean(axis=0)) ** 2).mean()
 
 
+def test_gaze_moves_the_iris_as_the_track_says() -> None:
+    """Yaw is to the image's right, pitch up: the eye's dark centre goes there; shut eyes show none."""
+    size, model = 160, procedural_face_model()
+    camera, still = portrait_camera(size), Pose(np.eye(3), np.array([0.0, 0.016, -0.8]))
+    renderer = Renderer(sample_look(BALD), camera, size)
+    eye = still.apply(renderer.neutral[model.landmark_vertices[42:48]])
+    x, y = camera.cx - camera.focal * eye[:, 0] / eye[:, 2], camera.cy + camera.focal * eye[:, 1] / eye[:, 2]
+
+    def dark_centre(yaw: float, pitch: float) -> np.ndarray:
+        picture = renderer.render(np.zeros(model.num_expression), np.array([yaw, pitch]), still, still)[0]
+        rows, columns = slice(int(y[[1, 2]].max()) + 1, int(y[[4, 5]].min())), slice(int(x.min()) + 2, int(x.max()) - 1)
+        darkness = (255.0 - picture[rows, columns].min(axis=-1)) ** 4
+        grid = np.stack(np.mgrid[rows, columns][::-1], -1)
+        return (darkness[..., None] * grid).sum(axis=(0, 1)) / darkness.sum()
+
+    assert dark_centre(0.35, 0)[0] > dark_centre(0, 0)[0] + 0.7 > dark_centre(-0.35, 0)[0] + 1.4
+    assert dark_centre(0, 0.25)[1] < dark_centre(0, -0.25)[1] - 0.3
+
+
+def test_a_face_landmarker_finds_the_faces_and_agrees(tmp_path: Path, real_data: Path) -> None:
+    """MediaPipe, which knows nothing of our model, sees a face in every frame, its landmarks near ours, its lips move."""
+    pytest.importorskip("mediapipe")
+    import mediapipe
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    from jaxtalk.faces.landmarks import from_mediapipe
+
+    clip = write_speaker(tmp_path / "seen", identity=1, utterance=4, seconds=1.6, size=256)
+    options = vision.FaceLandmarkerOptions(
+        base_options=BaseOptions(model_asset_path=str(real_data / "models" / "face_landmarker.task"))
+    )
+    seen = []
+    with vision.FaceLandmarker.create_from_options(options) as landmarker:
+        for i in range(0, 40, 2):
+            found = landmarker.detect(mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=clip.frame(i)))
+            assert found.face_landmarks, f"no face in frame {i}"
+            seen.append([(256 * point.x, 256 * point.y) for point in found.face_landmarks[0]])
+    theirs, ours = from_mediapipe(np.array(seen)), clip.track.landmarks[::2]
+    distance = np.linalg.norm(theirs - ours, axis=-1)
+    inter_ocular = np.linalg.norm(ours[:, 45] - ours[:, 36], axis=-1).mean()
+    assert distance[:, 17:].mean() < 0.06 * inter_ocular
+    assert np.corrcoef(lip_gap(theirs), lip_gap(ours))[0, 1] > 0.9
+
+
 def test_torso_moves_by_itself() -> None:
     times = np.arange(0, 30, 0.04)
     motion = sample_motion(3, 4, times, 30.0, speak(4, 3, 30.0).phonemes)

@@ -78,8 +78,8 @@ def _landmark_vertices(body: parts.Body) -> np.ndarray:
         seen = candidates[skin[candidates, 2] > depth]
         return int(seen[np.argmin((skin[seen, 0] - x) ** 2 + (skin[seen, 1] - y) ** 2)])
 
-    brow = [(-0.0500, 0.0310), (-0.0420, 0.0365), (-0.0320, 0.0385), (-0.0220, 0.0375), (-0.0120, 0.0345)]
-    nose = [(0.0, y) for y in (0.0130, 0.0020, -0.0090, -0.0195)]
+    brow = [(-0.0550, 0.0305), (-0.0480, 0.0360), (-0.0380, 0.0385), (-0.0240, 0.0380), (-0.0135, 0.0350)]
+    nose = [(0.0, y) for y in (0.0155, 0.0030, -0.0085, -0.0215)]
     nostrils = [(x, -0.0345) for x in (-0.0120, -0.0060, 0.0, 0.0060, 0.0120)]
     points = [*_jaw_line(grid)]
     points += [nearest(x, y) for x, y in brow] + [nearest(-x, y) for x, y in reversed(brow)]
@@ -90,7 +90,7 @@ def _landmark_vertices(body: parts.Body) -> np.ndarray:
 
 def _jaw_line(grid: shape.HeadGrid) -> list[int]:
     """Ear to chin to ear along the rows' side heights."""
-    heights = np.array([0.010, -0.012, -0.034, -0.056, -0.072, -0.084, -0.094, -0.102, -0.107])
+    heights = np.array([0.010, -0.014, -0.038, -0.066, -0.083, -0.094, -0.100, -0.104, -0.107])
     azimuths = np.array([1.52, 1.48, 1.42, 1.32, 1.16, 0.92, 0.62, 0.30, 0.0])
     rows = [int(np.argmin(np.abs(grid.rows - height))) for height in heights]
 
