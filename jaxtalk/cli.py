@@ -32,7 +32,31 @@ class _Verb(click.Command):
             return super().invoke(ctx)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+# What users of other systems type already; underscores do for hyphens, too.
+_FAMILIAR = {
+    "aud": "audio",
+    "driven-audio": "audio",
+    "driving-audio": "audio",
+    "drv-aud": "audio",
+    "drv-pose": "pose",
+    "outfile": "out",
+    "out-name": "out",
+    "workspace": "workdir",
+}
+
+
+def _familiar(word: str) -> str:
+    word = word.replace("_", "-")
+    return _FAMILIAR.get(word, word)
+
+
+@click.group(
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 110,
+        "token_normalize_func": _familiar,
+    }
+)
 @click.version_option(package_name="jaxtalk", prog_name="jaxtalk")
 def main() -> None:
     """From a talking video to a talking head.

@@ -124,6 +124,18 @@ def test_synthesize_hands_its_options_over(monkeypatch: pytest.MonkeyPatch) -> N
     ]
 
 
+def test_words_of_other_systems_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    result = types.SimpleNamespace(path="", frames=1, seconds=1.0, render_fps=1.0)
+    _stand_in(monkeypatch, "jaxtalk.synthesis", synthesize=lambda *words, **_: calls.append(words) or result)
+    for words in (
+        "--workspace run --aud a.wav --out b.mp4",
+        "--workdir run --driven_audio a.wav --outfile b.mp4",
+    ):
+        assert _call("synthesize", *words.split()).exit_code == 0
+    assert calls == [(Path("run"), Path("a.wav"), Path("b.mp4"))] * 2
+
+
 def test_prepare_hands_its_options_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Against the real record of options, so that a renamed one is noticed here."""
     prepare = pytest.importorskip("jaxtalk.preparation.prepare")

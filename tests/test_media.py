@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import weakref
 from collections.abc import Iterator
 from fractions import Fraction
@@ -197,7 +196,6 @@ def test_writer_keeps_no_frames(tmp_path: Path) -> None:
         for frame in frames():
             video.write(frame)
             del frame
-            gc.collect()
             most = max(most, sum(reference() is not None for reference in kept))
             assert abs(video.sound_seconds - video.frames / 25) < 0.3
     assert most <= 2
@@ -220,6 +218,10 @@ def test_wrong_use_is_refused(tmp_path: Path) -> None:
         video.write(np.zeros((16, 32, 3), np.uint8))
     with pytest.raises(JaxtalkError, match="folder"):
         VideoWriter(tmp_path, (32, 32), 25)
+    (tmp_path / "file").touch()
+    with pytest.raises(JaxtalkError, match="cannot be written"):
+        VideoWriter(tmp_path / "file" / "a.mp4", (32, 32), 25)
+    (tmp_path / "file").unlink()
     with pytest.raises(JaxtalkError, match="above 0"):
         VideoWriter(tmp_path / "a.mp4", (32, 32), 0)
     with pytest.raises(JaxtalkError, match="12345 Hz"):

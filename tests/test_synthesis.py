@@ -246,6 +246,31 @@ def test_chunks_are_powers_of_two_that_fit() -> None:
     assert {side: pipeline.chunk_frames((side, side)) for side in sizes} == sizes
 
 
+@pytest.mark.slow
+def test_ad_nerf_speaks_from_a_run_folder_alone(tmp_path: Path) -> None:
+    """Train a little, remove the clip, synthesize with the command: mp4, sidecar, and an avatar for the next time."""
+    from click.testing import CliRunner
+
+    from configs.ad_nerf import get_config
+    from jaxtalk.cli import main
+    from jaxtalk.experiment import train
+
+    clip = write_fake_clip(tmp_path / "ball", seconds=2.0, size=32)
+    config = get_config(f"tiny,clip={clip.path},size=32,steps=20")
+    config.data.test_seconds = config.data.guard_seconds = 0.0
+    train(config, tmp_path / "run")
+    shutil.rmtree(clip.path)
+    speech = _beeps(tmp_path / "speech.wav", 2.5, (0.5, 1.5))
+    words = f"synthesize --workdir {tmp_path}/run --audio {speech} --out {tmp_path}/out.mp4 --pose mirror"
+    for _ in range(2):  # the second time from the kept avatar
+        result = CliRunner().invoke(main, words.split(), catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        assert probe(tmp_path / "out.mp4").frames == 62 and verify(tmp_path / "out.mp4").intact
+    assert (tmp_path / "run" / "avatars" / "ball").is_dir()
+    frames = np.stack([frame for _, frame in read_frames(tmp_path / "out.mp4")]).astype(float)
+    assert np.abs(np.diff(frames, axis=0)).mean() > 0.05  # it moves
+
+
 def test_memory_does_not_grow_with_length(
     tmp_path: Path, run: FakeRun, monkeypatch: pytest.MonkeyPatch, clips: list[Clip]
 ) -> None:

@@ -11,11 +11,13 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxtalk import __version__
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.media.video import VideoWriter
 from jaxtalk.synthesis import provenance
+from jaxtalk.synthesis.frames import FrameFolder
 
 
 @pytest.fixture
@@ -88,6 +90,16 @@ def test_the_comment_alone_speaks_and_survives_a_remux(video: Path, entry: dict[
                 packet.stream = stream
                 target.mux(packet)
     assert provenance.verify(tmp_path / "remux.mp4").record == entry
+
+
+def test_frames_carry_the_record(tmp_path: Path, entry: dict[str, Any]) -> None:
+    with FrameFolder(tmp_path / "frames", provenance.comment(entry)) as folder:
+        folder.write(np.zeros((8, 8, 3), np.uint8))
+    assert provenance.verify(tmp_path / "frames" / "000000.png").record == entry
+    Image.new("RGB", (8, 8)).save(tmp_path / "other.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    for name in ("other.png", "broken.png"):
+        assert provenance.verify(tmp_path / name).record is None
 
 
 def test_a_stripped_comment_is_noticed(video: Path, entry: dict[str, Any]) -> None:

@@ -52,9 +52,12 @@ class VideoWriter:
         if self.path.is_dir():
             raise MediaError(f"{self.path}: a folder; name a file to write, such as {self.path / 'out.mp4'}")
         self._sound = _Sound(audio) if audio is not None else None
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._partial = self.path.with_name(self.path.name + ".partial")
-        self._container = av.open(str(self._partial), "w", format="mp4", options={"movflags": "+faststart"})
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._container = av.open(str(self._partial), "w", format="mp4", options={"movflags": "+faststart"})
+        except OSError as error:
+            raise MediaError(f"{self.path}: cannot be written ({error.strerror}); name another file") from error
         if comment:
             self._container.metadata["comment"] = comment
         self._video = self._container.add_stream("libx264", rate=self.fps, options={"crf": str(crf)})

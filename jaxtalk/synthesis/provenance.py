@@ -1,6 +1,7 @@
 """Where a synthetic video comes from, written into it and beside it, and read back.
 
 Every mp4 carries its record twice: as a comment tag inside, and as `OUT.mp4.json` beside it with the file's own hash.
+Frames that are written as PNG carry it inside.
 This helps honest people to keep track; it is no protection against somebody who removes it.
 """
 
@@ -14,6 +15,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from jaxtalk import __version__
 from jaxtalk.errors import JaxtalkError
@@ -73,7 +76,7 @@ class Report:
 def verify(video: str | os.PathLike[str]) -> Report:
     """Reads both records of a file back and compares them with each other and with the file.
 
-    Raises `JaxtalkError` when there is no such file.
+    A PNG frame of ours speaks for itself, too. Raises `JaxtalkError` when there is no such file.
     """
     video = Path(video)
     if not video.is_file():
@@ -105,8 +108,8 @@ def file_sha256(path: Path) -> str:
 
 def _read_comment(video: Path) -> dict[str, Any] | None:
     try:
-        text = probe(video).comment
-    except MediaError:
+        text = _png_comment(video) if video.suffix.lower() == ".png" else probe(video).comment
+    except (MediaError, OSError):
         return None
     if not text.startswith(PREFIX):
         return None
@@ -115,6 +118,12 @@ def _read_comment(video: Path) -> dict[str, Any] | None:
     except ValueError:
         return None
     return entry if isinstance(entry, dict) else None
+
+
+def _png_comment(picture: Path) -> str:
+    """The text that `synthesis.frames` puts into every frame."""
+    with Image.open(picture) as image:
+        return str(image.info.get("Comment", ""))
 
 
 def _read_sidecar(video: Path) -> dict[str, Any] | None:
