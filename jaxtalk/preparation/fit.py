@@ -211,7 +211,7 @@ def _first_poses(
     known = np.where(valid[:, None, None], landmarks, landmarks[np.argmax(valid)])
     rotation, translation = poses.scaled_orthographic(inner, known[:, marks.INNER], camera)
     rotation, translation = poses.fill_gaps(rotation, translation, valid)
-    start = _padded(Frames(rotation, translation, np.zeros((len(valid), 1))), len(problem.weight))
+    start = _padded(len(problem.weight), rotation, translation, np.zeros((len(valid), 1)))
     identity = jnp.zeros(len(problem.identity_basis))
     frames, steps = _minimise_frames(_rigid(problem), identity, start, options, pose=True)
     rest = jnp.clip(jnp.zeros((len(problem.weight), len(problem.lower))), problem.lower, problem.upper)
@@ -251,10 +251,10 @@ def _minimise_frames(
     return frames, len(costs) - 1
 
 
-def _padded(frames: Frames, total: int) -> Frames:
-    """Repeats the last frame up to `total` frames."""
-    return Frames(*(jnp.asarray(np.pad(v, ((0, total - len(v)), *((0, 0),) * (v.ndim - 1)), "edge"), jnp.float32)
-                    for v in frames))  # fmt: skip
+def _padded(total: int, *values: np.ndarray) -> Frames:
+    """Rotation, translation and expression of the clip's frames; the last frame is repeated up to `total`."""
+    grown = (np.pad(v, ((0, total - len(v)), *((0, 0),) * (v.ndim - 1)), "edge") for v in values)
+    return Frames(*(jnp.asarray(v, jnp.float32) for v in grown))
 
 
 def _smoothed(frames: Frames, valid: np.ndarray, options: FitOptions) -> Frames:
