@@ -123,5 +123,5 @@ def test_measure_refuses_what_cannot_be_compared() -> None:
 def test_quantised_rounds_and_clips_and_names_the_bad_frame() -> None:
     frames = np.array([0.0, 0.4999 / 255, 0.5001 / 255, 1.2, -0.1]).reshape(5, 1, 1, 1)
     assert quantised(frames).ravel().tolist() == [0, 0, 1, 255, 0]
-    with pytest.raises(JaxtalkError, match="frame 3"):
-        quantised(np.where(np.arange(5).reshape(5, 1, 1, 1) == 3, np.nan, frames))
+    with pytest.raises(JaxtalkError, match="frame 19"):
+        quantised(np.where(np.arange(5).reshape(5, 1, 1, 1) == 3, np.nan, frames), first=16)

@@ -9,8 +9,7 @@ from jaxtalk.errors import JaxtalkError
 from jaxtalk.methods.api import Avatar, Drive
 from jaxtalk.metrics import quantised
 from jaxtalk.progress import Bar
-
-_CHUNK_PIXELS, _MAX_CHUNK = 1 << 18, 16  # rendered at once: one compiled program, bounded memory
+from jaxtalk.synthesis.pipeline import chunk_frames
 
 
 def drive_of(view: ClipView, index: np.ndarray, windows: np.ndarray) -> Drive:
@@ -25,10 +24,10 @@ def render(avatar: Avatar, drive: Drive, bar: Bar | None = None) -> np.ndarray:
     Raises `JaxtalkError` when a rendered value is not finite.
     """
     count, chunks = len(drive.rotation), []
-    size = max(1, min(_MAX_CHUNK, _CHUNK_PIXELS // (avatar.size[0] * avatar.size[1])))
+    size = chunk_frames(avatar.size)  # as synthesis does, which compiles the same program
     for start in range(0, count, size):
         index = np.minimum(np.arange(start, start + size), count - 1)
-        frames = quantised(np.asarray(avatar.render(drive.take(index))))
+        frames = quantised(np.asarray(avatar.render(drive.take(index))), start)
         chunks.append(frames[: count - start])
         if bar is not None:
             bar.advance(len(chunks[-1]))

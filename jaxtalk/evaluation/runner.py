@@ -130,6 +130,9 @@ def evaluate_and_print(
     workdir: str | Path, protocol: str, *, max_frames: int | None = None, video_seconds: float = VIDEO_SECONDS
 ) -> None:
     """`evaluate`, with the headline and where the page is on stdout."""
+    from jaxtalk.training.compile_cache import enable_compile_cache
+
+    enable_compile_cache()
     results = evaluate(workdir, protocol, max_frames=max_frames, video_seconds=video_seconds)
     print(headline_markdown(results))
     print(f"{headline(results)}\nwrote {Path(workdir) / 'eval' / protocol / 'index.html'}")

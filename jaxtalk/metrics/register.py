@@ -105,14 +105,16 @@ def _region(boxes: np.ndarray | None, count: int, size: tuple[int, int]) -> np.n
     return np.ones((count, *size), bool) if boxes is None else box_mask(boxes, size)
 
 
-def quantised(frames: np.ndarray) -> np.ndarray:
+def quantised(frames: np.ndarray, first: int = 0) -> np.ndarray:
     """Float pictures in [0, 1] as the 8 bits that a viewer gets: rounded, clipped; uint8 passes unchanged.
 
-    Raises `JaxtalkError` when a value is not finite, naming the frame.
+    Raises `JaxtalkError` when a value is not finite, naming the frame; `first` is the number of the first.
     """
     if frames.dtype == np.uint8:
         return frames
     bad = ~np.isfinite(frames).reshape(len(frames), -1).all(axis=1)
     if bad.any():
-        raise JaxtalkError(f"render: frame {int(np.argmax(bad))} has values that are not finite; the run has diverged")
+        raise JaxtalkError(
+            f"render: frame {first + int(np.argmax(bad))} has values that are not finite; the run has diverged"
+        )
     return np.round(255.0 * np.clip(frames, 0.0, 1.0)).astype(np.uint8)
