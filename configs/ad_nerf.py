@@ -58,15 +58,23 @@ def tiny(config: ml_collections.ConfigDict) -> None:
         skips=(),
         branch_depth=0,
         view_dependent=False,
-        position_frequencies=6,
+        position_frequencies=7,
         position_scale=10.0,
         double_angle=True,
         density="softplus",
         density_scale=100.0,
         init="he",
     )
-    torso = dataclasses.replace(head, depth=3, density_scale=10.0)
-    model = ModelConfig(head=head, torso=torso, sampling=SamplingConfig(kind="mesh_bounded"), eye_condition=True)
+    model = ModelConfig(
+        head=head,
+        torso=dataclasses.replace(head, depth=3),
+        sampling=SamplingConfig(kind="mesh_bounded"),
+        eye_condition=True,
+        torso_pose_frequencies=1,
+        torso_pose_scale=20.0,
+        torso_audio=False,
+        torso_behind=True,
+    )
     stage = StageConfig(
         steps=2000,
         rays_per_frame=48,

@@ -58,19 +58,20 @@ def mesh_bounds(
     moments = jnp.stack([jnp.ones_like(depth), depth - reference, (depth - reference) ** 2])
     sums = jnp.zeros((3, rows * columns + 1)).at[:, flat].add(moments)[:, :-1].reshape(3, rows, columns)
     count, first, second = jax.vmap(lambda x: _blur(_blur(x)))(sums)
-    covered = count > 0
+    covered = _minimum(_minimum((count > 0).astype(jnp.float32))) > 0  # gaps closed, the silhouette as it was
     mean = first / jnp.maximum(count, 1e-6)
     spread = jnp.sqrt(jnp.maximum(second / jnp.maximum(count, 1e-6) - mean**2, 0))  # steep parts get more room
     near = mean + reference - spread - front
     far = mean + reference + spread + behind
 
-    # Rings around the silhouette: the neighbours' interval, opened a little more at each ring.
+    # Rings around the silhouette: the neighbours' interval, opened a little more at each ring, and more to the back:
+    # the rim of a head, and hair beside it, lies behind the visible points next to it.
     ring = cell * reference / camera[0]  # width of a cell, metres
 
     def grow(_: int, state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
         near, far, inside = state
-        wider_near = _minimum(jnp.where(inside, near, EMPTY)) - ring
-        wider_far = _maximum(jnp.where(inside, far, -EMPTY)) + ring
+        wider_near = _minimum(jnp.where(inside, near, EMPTY)) - 0.5 * ring
+        wider_far = _maximum(jnp.where(inside, far, -EMPTY)) + 2.5 * ring
         return jnp.where(inside, near, wider_near), jnp.where(inside, far, wider_far), inside | (wider_near < EMPTY / 2)
 
     rings = jnp.ceil(reach / ring).astype(jnp.int32)

@@ -53,7 +53,8 @@ class SamplingConfig:
     num_coarse: int = 64
     num_fine: int = 128
     num_samples: int = 6  # of mesh_bounded, the last one is the background's
-    torso_samples: int = 4  # of mesh_bounded: the torso has no mesh and is seen from one pose only
+    torso_samples: int = 3  # of mesh_bounded: seen from one pose only, the torso is a thin slab
+    torso_slab: float = 0.03  # metres before and behind the head's centre in frame 0
     grid: int = 64  # cells along the picture's longer side on which the mesh's depth is kept
     front: float = 0.015  # metres sampled before the mesh
     behind: float = 0.03  # and behind it
@@ -71,6 +72,9 @@ class ModelConfig:
     sampling: SamplingConfig = SamplingConfig()
     eye_condition: bool = False  # the head field also sees how open the eyes are
     torso_pose_frequencies: int = 3
+    torso_pose_scale: float = 0.0  # 0: the pose itself, as the reference; else its change since frame 0 times this
+    torso_audio: bool = True  # the torso hears the speech
+    torso_behind: bool = False  # the torso is the head's background, and not before the head: no gap at the chin
 
 
 @dataclasses.dataclass(frozen=True)

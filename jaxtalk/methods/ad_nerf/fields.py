@@ -66,7 +66,7 @@ def head_networks(config: ModelConfig, key: jax.Array) -> Networks:
 def torso_networks(config: ModelConfig, key: jax.Array) -> Networks:
     """`torso`, and with hierarchical sampling `torso_coarse`."""
     assert config.torso is not None
-    size = config.audio.code_size + 2 * encoding_size(3, config.torso_pose_frequencies)
+    size = config.audio.code_size * config.torso_audio + 2 * encoding_size(3, config.torso_pose_frequencies)
     return _fields("torso", config, config.torso, size, nnx.Rngs(key))
 
 
@@ -94,14 +94,24 @@ def head_condition(
     return jnp.concatenate([code, eye_openness], -1) if config.eye_condition else code
 
 
+Pose = tuple[Float[Array, "*#batch 3 3"], Float[Array, "*#batch 3"]]  # rotation, translation: head to camera
+
+
 def torso_condition(
-    config: ModelConfig,
-    code: Float[Array, "*batch code"],
-    rotation: Float[Array, "*batch 3 3"],
-    translation: Float[Array, "*batch 3"],
+    config: ModelConfig, code: Float[Array, "*batch code"], pose: Pose, first: Pose
 ) -> Float[Array, "*batch condition"]:
-    """Code, PE(euler) and PE(camera centre) of the frame's pose: 64 + 21 + 21 (card gdrf A.1)."""
-    matrix = camera_to_world(rotation, translation)
-    count = config.torso_pose_frequencies
-    angles = positional_encoding(torso_euler(matrix), count)
-    return jnp.concatenate([code, angles, positional_encoding(matrix[..., :3, 3], count)], -1)
+    """Code, PE(euler) and PE(camera centre) of a frame's pose: 64 + 21 + 21 (card gdrf A.1).
+
+    With `config.torso_pose_scale` not the pose itself but its change since frame 0 (`first`), times that scale: heads
+    move by centimetres, which a short training does not notice otherwise.
+    """
+
+    def measure(rotation: jax.Array, translation: jax.Array) -> tuple[jax.Array, jax.Array]:
+        matrix = camera_to_world(rotation, translation)
+        return torso_euler(matrix), matrix[..., :3, 3]
+
+    numbers, zero = measure(*pose), measure(*first)
+    if config.torso_pose_scale:
+        numbers = (config.torso_pose_scale * (numbers[0] - zero[0]), config.torso_pose_scale * (numbers[1] - zero[1]))
+    encoded = [positional_encoding(number, config.torso_pose_frequencies) for number in numbers]
+    return jnp.concatenate([code, *encoded] if config.torso_audio else encoded, -1)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from jaxtalk.methods.ad_nerf.config import ModelConfig
 from jaxtalk.methods.ad_nerf.fields import audio_code, head_condition, head_networks, torso_condition, torso_networks
-from jaxtalk.methods.ad_nerf.rendering import over, rays_through, render
+from jaxtalk.methods.ad_nerf.rendering import rays_through, render, together, torso_bounds
 from jaxtalk.methods.ad_nerf.scene import Scene, frame_bounds
 from jaxtalk.methods.api import Networks
 from jaxtalk.ops.bounds import cell_index
@@ -62,7 +62,9 @@ def render_frames(
     frames, (height, width) = len(rotation), scene.plate.shape[:2]
     code = audio_code(networks, model, audio, smooth)
     head = head_condition(model, code, eye_openness)
-    torso = torso_condition(model, code, rotation, translation) if with_torso else None
+    first = jnp.asarray(scene.torso_rotation), jnp.asarray(scene.torso_translation)
+    torso = torso_condition(model, code, (rotation, translation), first) if with_torso else None
+    torso_near_far = torso_bounds(model.sampling, jnp.asarray(scene.depth_range), first[1])
     bounds = frame_bounds(scene, model.sampling, (height, width), rotation, translation)
     total, chunk = frames * height * width, min(model.sampling.chunk_rays, frames * height * width)
 
@@ -76,14 +78,13 @@ def render_frames(
         camera = jnp.broadcast_to(scene.camera, (chunk, 3))
         rays = rays_through(pixels, rotation[frame], translation[frame], camera, near_far)
         plate = jnp.asarray(scene.plate)[row, column][:, None]
-        picture = render(networks, "head", model.sampling, rays, head[frame], plate, None)[-1].color
+        front = render(networks, "head", model.sampling, rays, head[frame], plate, None)[-1]
+        picture = front.color
         if torso is not None:
-            rotation_0 = jnp.broadcast_to(scene.torso_rotation, (chunk, 3, 3))
-            translation_0 = jnp.broadcast_to(scene.torso_translation, (chunk, 3))
-            near_far = jnp.broadcast_to(scene.depth_range, (chunk, 1, 2))
-            rays = rays_through(pixels, rotation_0, translation_0, camera, near_far)
-            front = render(networks, "torso", model.sampling, rays, torso[frame], plate, None)[-1]
-            picture = over(front, picture)
+            pose = jnp.broadcast_to(first[0], (chunk, 3, 3)), jnp.broadcast_to(first[1], (chunk, 3))
+            rays = rays_through(pixels, *pose, camera, jnp.broadcast_to(torso_near_far, (chunk, 1, 2)))
+            body = render(networks, "torso", model.sampling, rays, torso[frame], plate, None)[-1]
+            picture = together(model, front, body)
         return picture[:, 0]
 
     starts = jnp.arange(0, total, chunk)

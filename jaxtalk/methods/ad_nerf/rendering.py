@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxtalk.methods.ad_nerf.config import SamplingConfig
+from jaxtalk.methods.ad_nerf.config import ModelConfig, SamplingConfig
 from jaxtalk.methods.api import Networks
 from jaxtalk.ops.cameras import pixel_rays
 from jaxtalk.ops.compositing import Composite, composite
@@ -70,9 +71,24 @@ def _along(
     return composite(density, color, depths, rays.directions, background)
 
 
-def over(front: Composite, behind: Float[Array, "*batch rays 3"]) -> Float[Array, "*batch rays 3"]:
-    """rgb_behind * w_last,front + rgb_fg,front: the torso before the head's picture (card gdrf A.1)."""
-    return behind * front.background_weight[..., None] + front.foreground
+def together(model: ModelConfig, head: Composite, torso: Composite) -> Float[Array, "*batch rays 3"]:
+    """Head and torso in one picture.
+
+    The paper's: rgb_head * w_last,torso + rgb_fg,torso, the torso before the head (card gdrf A.1). With
+    `model.torso_behind` the torso stands in the background of the head.
+    """
+    if model.torso_behind:
+        return head.foreground + head.background_weight[..., None] * torso.color
+    return torso.foreground + torso.background_weight[..., None] * head.color
+
+
+def torso_bounds(
+    sampling: SamplingConfig, depth_range: Float[Array, "*batch 2"], translation: Float[Array, "*batch 3"]
+) -> Float[Array, "*batch 2"]:
+    """Near and far for the torso's rays: the clip's, or a thin slab at the head's depth in frame 0."""
+    if sampling.kind == "hierarchical":
+        return depth_range
+    return -translation[..., 2:] + sampling.torso_slab * jnp.array([-1.0, 1.0])
 
 
 def evaluations_per_ray(sampling: SamplingConfig, name: str) -> int:

@@ -19,7 +19,7 @@ from jaxtalk.methods.ad_nerf.config import AdNerfConfig, StageConfig
 from jaxtalk.methods.ad_nerf.examples import RayExamples, example_spec
 from jaxtalk.methods.ad_nerf.fields import audio_code, head_condition, head_networks, torso_condition, torso_networks
 from jaxtalk.methods.ad_nerf.frames import parameters_of, render_frames
-from jaxtalk.methods.ad_nerf.rendering import evaluations_per_ray, over, rays_through, render
+from jaxtalk.methods.ad_nerf.rendering import evaluations_per_ray, rays_through, render, together, torso_bounds
 from jaxtalk.methods.ad_nerf.scene import Scene, scene_of
 from jaxtalk.methods.api import Batch, Networks, Phase, Term
 from jaxtalk.ops.compositing import Composite
@@ -87,12 +87,12 @@ class FieldStage:
         if self.name != "torso":
             terms |= _terms("head", [picture.color for picture in head], batch["head"])
         if self.name != "head":
-            torso = self._torso(networks, batch, code, keys[1])
-            behind = head[-1].color
-            terms |= _terms("frame", [over(front, behind) for front in torso], batch["frame"])
-        wanted = "head" if self.name == "head" else "frame"
-        error = terms[wanted].values.mean()
-        return terms, {"psnr": -10 * jnp.log10(error)}
+            torso = self._torso(networks, batch, jax.lax.stop_gradient(code), keys[1])
+            behind = jax.tree.map(jax.lax.stop_gradient, head[-1])  # trained together or not, the head is given
+            pictures = [together(self.config.model, behind, one) for one in torso]
+            terms |= _terms("frame", pictures, batch["frame"])
+        errors = {name: terms[name].values.mean() for name in ("head", "frame") if name in terms}
+        return terms, {f"psnr_{name}": -10 * jnp.log10(error) for name, error in errors.items()}
 
     def _head(self, networks: Networks, batch: Batch, code: jax.Array, key: jax.Array) -> tuple[Composite, ...]:
         model = self.config.model
@@ -102,10 +102,11 @@ class FieldStage:
 
     def _torso(self, networks: Networks, batch: Batch, code: jax.Array, key: jax.Array) -> tuple[Composite, ...]:
         model = self.config.model
-        bounds = jnp.broadcast_to(batch["depth_range"][:, None], batch["bounds"].shape)
-        rotation, translation = batch["torso_rotation"], batch["torso_translation"]
-        rays = rays_through(batch["pixels"], rotation, translation, batch["camera"], bounds)
-        condition = torso_condition(model, code, batch["rotation"], batch["translation"])
+        first = batch["torso_rotation"], batch["torso_translation"]
+        bounds = torso_bounds(model.sampling, batch["depth_range"], first[1])
+        bounds = jnp.broadcast_to(bounds[:, None], batch["bounds"].shape)
+        rays = rays_through(batch["pixels"], *first, batch["camera"], bounds)
+        condition = torso_condition(model, code, (batch["rotation"], batch["translation"]), first)
         return render(networks, "torso", model.sampling, rays, condition, batch["background"], key)
 
     def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:

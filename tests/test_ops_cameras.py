@@ -1,0 +1,94 @@
+"""Cameras: card goldens, inverses, and the round trip pixel -> ray -> point -> pixel."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from jaxtalk.ops.cameras import (
+    camera_to_world,
+    head_to_camera,
+    pixel_rays,
+    project,
+    torso_euler,
+    tracker_rotation,
+)
+
+CAMERA = jnp.array([140.0, 33.0, 30.0])
+
+
+def _pose(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    rotation = Rotation.from_rotvec(rng.normal(size=3)).as_matrix()
+    return rotation.astype(np.float32), np.array([0.03, -0.02, -0.8], np.float32)
+
+
+def test_the_card_s_golden_pose() -> None:
+    rotation = tracker_rotation(jnp.array([0.1, 0.2, 0.3]))
+    np.testing.assert_allclose(rotation[0], [0.936293, 0.289629, 0.198669], atol=1e-6)
+    matrix = camera_to_world(rotation, jnp.array([0.1, -0.2, -8.0]) / 10)
+    np.testing.assert_allclose(matrix[:3, 3], [-0.189545, 0.045798, 0.776193], atol=1e-6)
+
+
+def test_tracker_rotation_is_the_product_of_three_turns() -> None:
+    theta, phi, psi = 0.4, -0.3, 0.9
+    parts = [Rotation.from_euler(axis, angle).as_matrix() for axis, angle in (("x", theta), ("y", phi), ("z", -psi))]
+    product = parts[0] @ parts[1] @ parts[2]
+    np.testing.assert_allclose(tracker_rotation(jnp.array([theta, phi, psi])), product, atol=1e-6)
+
+
+def test_pose_and_matrix_are_inverses() -> None:
+    rotation, translation = _pose(0)
+    matrix = camera_to_world(jnp.asarray(rotation), jnp.asarray(translation))
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = rotation, translation
+    np.testing.assert_allclose(matrix, np.linalg.inv(pose), atol=1e-6)
+    back = head_to_camera(matrix)
+    np.testing.assert_allclose(back[0], rotation, atol=1e-6)
+    np.testing.assert_allclose(back[1], translation, atol=1e-6)
+
+
+def test_torso_angles_of_the_frontal_pose_are_off_by_a_quarter_turn() -> None:
+    frontal = camera_to_world(jnp.eye(3), jnp.array([0.0, 0.0, -0.8]))
+    np.testing.assert_allclose(torso_euler(frontal), [np.pi / 2, 0.0, np.pi / 2], atol=1e-6)
+
+
+def test_torso_angles_follow_the_reference_s_formula() -> None:
+    matrix = np.asarray(camera_to_world(*map(jnp.asarray, _pose(3))))
+    expected = [
+        np.arctan2(matrix[2, 2], matrix[1, 2]),
+        np.arcsin(-matrix[0, 2]),
+        np.arctan2(matrix[0, 0], -matrix[0, 1]),
+    ]
+    np.testing.assert_allclose(torso_euler(jnp.asarray(matrix)), expected, atol=1e-5)
+
+
+def test_round_trip_of_pixels() -> None:
+    """Card trap 3: a point anywhere along a pixel's ray projects back to the pixel, at the depth it was put."""
+    rotation, translation = map(jnp.asarray, _pose(1))
+    pixels = jax.random.uniform(jax.random.key(0), (50, 2), maxval=64.0)
+    origin, directions = pixel_rays(pixels, rotation, translation, CAMERA)
+    depths = jnp.linspace(0.5, 1.2, 50)
+    back, depth = project(origin + depths[:, None] * directions, rotation, translation, CAMERA)
+    np.testing.assert_allclose(back, pixels, atol=1e-3)
+    np.testing.assert_allclose(depth, depths, atol=1e-5)
+
+
+def test_projection_obeys_the_clip_s_convention() -> None:
+    """u = cx - f x/z, v = cy + f y/z: what lies to the right is right, what lies above has a smaller row."""
+    point = jnp.array([[0.05, 0.04, 0.0]])
+    pixels, _ = project(point, jnp.eye(3), jnp.array([0.0, 0.0, -0.8]), CAMERA)
+    np.testing.assert_allclose(pixels[0], [33 + 140 * 0.05 / 0.8, 30 - 140 * 0.04 / 0.8], rtol=1e-5)
+
+
+def test_batches_of_poses() -> None:
+    poses = [_pose(seed) for seed in range(3)]
+    rotation, translation = (jnp.stack([jnp.asarray(p[i]) for p in poses]) for i in (0, 1))
+    pixels = jnp.broadcast_to(jnp.array([[10.5, 20.5], [40.5, 3.5]]), (3, 2, 2))
+    origins, directions = pixel_rays(pixels, rotation, translation, jnp.broadcast_to(CAMERA, (3, 3)))
+    for i in range(3):
+        origin, direction = pixel_rays(pixels[i], rotation[i], translation[i], CAMERA)
+        np.testing.assert_allclose(origins[i], origin, atol=1e-6)
+        np.testing.assert_allclose(directions[i], direction, atol=1e-6)
