@@ -284,7 +284,7 @@ def test_gaze_moves_the_iris_as_the_track_says() -> None:
 
 
 def test_a_face_landmarker_finds_the_faces_and_agrees(tmp_path: Path, real_data: Path) -> None:
-    """MediaPipe, which knows nothing of our model, sees a face in every frame, its landmarks near ours, its lips move."""
+    """MediaPipe, which knows nothing of our model, sees a face in every frame, its landmarks and lips near ours."""
     pytest.importorskip("mediapipe")
     import mediapipe
     from mediapipe.tasks.python import BaseOptions, vision

@@ -71,7 +71,7 @@ def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     return normals.astype(np.float32)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _fill(vertices, triangles, focal, cx, cy, depth, index, barycentric):  # type: ignore[no-untyped-def]
     height, width = depth.shape
     count = len(vertices)
@@ -115,7 +115,7 @@ def _fill(vertices, triangles, focal, cx, cy, depth, index, barycentric):  # typ
                     barycentric[row, column, 2] = wc * distance
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _interpolate(index, barycentric, triangles, attributes, out):  # type: ignore[no-untyped-def]
     height, width, channels = out.shape
     for row in range(height):
@@ -130,7 +130,7 @@ def _interpolate(index, barycentric, triangles, attributes, out):  # type: ignor
                     out[row, column, channel] += weight * attributes[vertex, channel]
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _add_normals(vertices, triangles, normals):  # type: ignore[no-untyped-def]
     for t in range(len(triangles)):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]

@@ -168,7 +168,7 @@ def _gaze_rotation(yaw: float, pitch: float) -> np.ndarray:
     return turn @ np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _resolve(image, labels, triangle, picture, mask):  # type: ignore[no-untyped-def]
     """Means of the samples as bytes, and the label of most of them; ties go to the person, and to the head."""
     rows, columns = mask.shape
@@ -192,7 +192,7 @@ def _resolve(image, labels, triangle, picture, mask):  # type: ignore[no-untyped
                 mask[row, column] = MASK_HEAD if heads >= torsos else MASK_TORSO
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _shade(triangle, barycentric, triangles, attributes, atlas, light, ambient, focal, image):  # type: ignore[no-untyped-def]
     """Texture, soft ambient light from above, one key light, one highlight. Surfaces are lit on the side we see."""
     rows, columns = triangle.shape

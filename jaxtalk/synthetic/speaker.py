@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 
 import numpy as np
@@ -44,10 +45,15 @@ def write_speaker(
     renderer = Renderer(sample_look(identity), camera, size)
 
     writer = ClipWriter(path)
-    for i in range(count):
+
+    def draw(i: int) -> None:
         image, labels = renderer.render(expression[i], motion.gaze[i], motion.head[i], motion.torso[i])
         writer.frame(i, image)
         writer.mask(i, labels)
+
+    with concurrent.futures.ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # drawing lets go of the GIL
+        for _ in pool.map(draw, range(count)):
+            pass
     writer.background(renderer.background())
     writer.audio(speech.samples, speech.rate)
     (writer.folder / "features").mkdir(exist_ok=True)
