@@ -247,3 +247,38 @@ def test_ict_is_found_again(real_data: Path) -> None:
     constant = Rotation.from_matrix(turn).mean()
     assert np.degrees(constant.magnitude()) < 4
     assert np.degrees((Rotation.from_matrix(turn) * constant.inv()).magnitude()).mean() < 1.0
+
+
+@pytest.mark.slow
+def test_real_clip_is_fitted_well(real_data: Path) -> None:
+    """Landmarks of real footage: the errors, lips and jitter that the project asks of its preparation."""
+    landmarks, matrices, size = _measure(real_data / "clips" / "en_real3d_May.mp4", real_data / "models")
+    model = load_face_model("ict", real_data / "morphable" / "ict_facekit_light.npz")
+    camera = Camera(1200.0 * min(size) / 512, size[1] / 2, size[0] / 2)
+    report = fit_face(model, landmarks, np.ones(len(landmarks), bool), camera).report
+    assert report.inner_mean <= 3.5 and report.inner_p95 <= 7
+    assert report.lip_gap_correlation >= 0.97
+    assert report.rotation_jitter <= poses.rotation_jitter(Rotation.from_matrix(matrices[:, :3, :3]).as_matrix())
+    assert report.identity_largest < 4
+
+
+def _measure(video: Path, models: Path) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """MediaPipe's 68 landmarks [F, 68, 2] and head matrices [F, 4, 4] of a video, and its size."""
+    av = pytest.importorskip("av")
+    mediapipe = pytest.importorskip("mediapipe")
+    vision = mediapipe.tasks.vision
+    settings = vision.FaceLandmarkerOptions(
+        base_options=mediapipe.tasks.BaseOptions(model_asset_path=str(models / "face_landmarker.task")),
+        running_mode=vision.RunningMode.VIDEO,
+        output_facial_transformation_matrixes=True,
+    )
+    points, matrices = [], []
+    with vision.FaceLandmarker.create_from_options(settings) as detector, av.open(str(video)) as container:
+        for frame in container.decode(video=0):
+            image = np.ascontiguousarray(frame.to_ndarray(format="rgb24"))
+            picture = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image)
+            found = detector.detect_for_video(picture, round(1000 * frame.time))
+            points.append([[p.x * frame.width, p.y * frame.height] for p in found.face_landmarks[0]])
+            matrices.append(found.facial_transformation_matrixes[0])
+            size = (frame.height, frame.width)
+    return marks.from_mediapipe(np.array(points)), np.array(matrices), size

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,12 +24,12 @@ from jaxtalk.errors import JaxtalkError
 from jaxtalk.faces import landmarks as marks
 from jaxtalk.faces.model import FaceModel
 from jaxtalk.preparation import fit_solver, poses
+from jaxtalk.preparation.fit_report import FitReport, fit_report
 from jaxtalk.preparation.fit_solver import Frames, Joint, Problem
 
 FACE_UNIT = 100.0  # inside the fit the outer eye corners are this far apart (median over the clip)
 _PADDING = 256  # frames are padded to a multiple of it, so that clips share compiled programs
 _LID_PAIRS = np.array([[37, 41], [38, 40], [43, 47], [44, 46]])
-REPORT_SIZE, REPORT_FOCAL = 512, 1200.0  # errors are also told as pixels of a picture of this size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,25 +49,6 @@ class FitOptions:
     key_frames: int = 128
     pose_sigma: float = 1.25  # Gaussian smoothing of poses, frames: the least that stays below MediaPipe's own jitter
     max_steps: int = 20
-
-
-@dataclasses.dataclass(frozen=True)
-class FitReport:
-    """How good a fit is, over valid frames. Errors are distances of landmarks, pixels of a 512 x 512 picture."""
-
-    inner_mean: float  # points 17-67
-    inner_p95: float
-    mouth_mean: float
-    contour_mean: float
-    lip_gap_correlation: float  # of fitted and observed opening; 1 where the mouth never opens
-    lip_gap_rmse: float  # over the distance of the outer eye corners
-    rotation_jitter: float  # mean second difference, degrees
-    identity_largest: float  # in standard deviations: beyond 4 the face is implausible
-    steps: int
-    seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,33 +271,4 @@ def _result(
     )
     return FaceFit(
         np.asarray(identity), expression, rotation, np.asarray(frames.translation)[:count], projected, report
-    )
-
-
-def fit_report(
-    projected: np.ndarray,
-    landmarks: np.ndarray,
-    valid: np.ndarray,
-    rotation: np.ndarray,
-    identity: np.ndarray,
-    camera: Camera,
-    steps: int = 0,
-    seconds: float = 0.0,
-) -> FitReport:
-    """Compares projected landmarks [F, 68, 2] with observed ones, over valid frames."""
-    to_report = REPORT_FOCAL / camera.focal
-    error = to_report * np.linalg.norm(projected[valid] - landmarks[valid], axis=-1)
-    fitted, observed = marks.lip_gap(projected[valid]), marks.lip_gap(landmarks[valid])
-    moving = min(fitted.std(), observed.std()) > 1e-6
-    return FitReport(
-        inner_mean=float(error[:, marks.INNER].mean()),
-        inner_p95=float(np.percentile(error[:, marks.INNER], 95)),
-        mouth_mean=float(error[:, marks.MOUTH].mean()),
-        contour_mean=float(error[:, marks.JAW].mean()),
-        lip_gap_correlation=float(np.corrcoef(fitted, observed)[0, 1]) if moving else 1.0,
-        lip_gap_rmse=float(np.sqrt(np.mean((fitted - observed) ** 2))),
-        rotation_jitter=poses.rotation_jitter(rotation),
-        identity_largest=float(np.abs(identity).max(initial=0.0)),
-        steps=steps,
-        seconds=seconds,
     )
