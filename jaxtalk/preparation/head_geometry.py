@@ -56,7 +56,7 @@ class HeadGeometry:
     def seeds(self) -> np.ndarray:
         """[L, L] int8: the label where the place alone decides, `UNKNOWN` elsewhere."""
         seeds = np.full(self.inside.shape, UNKNOWN, np.int8)
-        seeds[~self.inside & (self.below > 0.12) & (self.side < 0.25)] = MASK_TORSO
+        seeds[~self.inside & (self.below > 0.12) & (self.side < 0.12)] = MASK_TORSO
         seeds[self.neck & (self.side < 0.3)] = MASK_TORSO
         border = np.zeros_like(self.inside)
         edge = max(1, len(border) // 40)
@@ -75,7 +75,7 @@ class HeadGeometry:
         low = np.clip(self.below / 0.2, 0, 1)
         prior[MASK_HEAD] = -((self.outside / 0.25) ** 2) - 3 * (self.neck & (self.side < 0.3))
         prior[MASK_BACKGROUND] = np.where(self.inside, IMPOSSIBLE, -0.3 - 3 * np.exp(-((self.outside / 0.04) ** 2)))
-        prior[MASK_BACKGROUND] -= 6 * np.clip(0.75 - self.side, 0, 1) * low
+        prior[MASK_BACKGROUND] -= 3 * np.clip(0.75 - self.side, 0, 1) * low
         shoulders = 4 * np.clip(self.below / 0.1, -1, 0) - 2 * np.maximum(self.side - 0.5, 0)
         prior[MASK_TORSO] = np.where((self.below > -0.05) | self.neck, shoulders, IMPOSSIBLE)
         return prior

@@ -102,10 +102,10 @@ class Job:
         fit = Stage("fit", 2, {
             "face_model": options.face_model,
             "face_model_file": None if self.face_model_file is None else _sha256(self.face_model_file),
-            "focal": self.camera.focal,
+            "focal_over_size": FOCAL,
             **dataclasses.asdict(FitOptions()),
         }, (points,))  # fmt: skip
-        mask = Stage("masks", 2, {"working_size": masks.WORKING_SIZE}, (fit,))
+        mask = Stage("masks", 3, {"working_size": masks.WORKING_SIZE}, (fit,))
         background = Stage("plate", 1, {"frames": PLATE_FRAMES}, (mask,))
         return {stage.name: stage for stage in (source, crop_, frames, points, fit, mask, background)}
 

@@ -211,7 +211,8 @@ class Run:
 
     def clip(self) -> Clip:
         """Runs the stages that are not done yet, writes everything into the partial folder, then gives it its name."""
-        _ = self.face, self.fit, self.shares, self.plate  # in order, so that each one's bar is its own
+        # In order: unsuitable sound is told before any work, and each stage's bar is its own.
+        _ = self.interval, self.face, self.fit, self.shares, self.plate
         self._write_pictures()
         self.writer.background(self.plate["plate"])
         origin, last = float(self.frames["origin"][0]), float(self.frames["time"][-1])

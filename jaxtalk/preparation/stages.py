@@ -58,8 +58,8 @@ class StageStore:
 
 
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> tuple[str, Any, Any] | None:
-    """The first setting, as a dotted name, whose value differs between two nested mappings, and both values."""
-    for name in sorted({*old, *new}):
+    """The first setting of `new`, as a dotted name, whose value is another in `old`, with both values; or None."""
+    for name in {**new, **old}:
         before, after = old.get(name), new.get(name)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             inner = first_difference(before, after, f"{prefix}{name}.")
