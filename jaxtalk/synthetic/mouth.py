@@ -54,7 +54,7 @@ def mouth_coefficients(visemes: np.ndarray, smile: float) -> dict[str, np.ndarra
     v = dict(zip(VISEME_NAMES, visemes.T, strict=True))
     free = 1 - v["close"]
     out = {
-        "jawOpen": 0.72 * v["jaw"] * free,
+        "jawOpen": 0.85 * v["jaw"] * free,
         "mouthFunnel": v["funnel"] * free,
         "mouthPucker": v["pucker"] * (1 - 0.5 * v["close"]),
         "mouthRollLower": v["roll"] * free,
