@@ -170,8 +170,13 @@ def test_an_avatar_needs_no_dataset(
     monkeypatch.setattr("jaxtalk.input.clips.open_clips", gone)
     head, origin = avatars.open_avatar(run, "b")
     assert head.name == "b" and origin["identity"] == "ball1" and fits == ["b"]
+    run.config.data.clips = ("clips/b",)  # the run's first clip is known without opening it
+    assert avatars.open_avatar(run)[0].name == "b" and avatars.open_avatar(run, "ball1")[0].name == "b"
     with pytest.raises(JaxtalkError, match="dataset is gone"):
         avatars.open_avatar(run, "a")
+    (run.workdir / "avatars" / "b").rename(run.workdir / "avatars" / "b.partial")  # as a crash would leave it
+    with pytest.raises(JaxtalkError, match="dataset is gone"):
+        avatars.open_avatar(run, "ball1")
 
 
 def test_another_clip_lends_its_movement(run: FakeRun, fits: list[str], clips: list[Clip]) -> None:

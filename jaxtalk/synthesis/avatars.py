@@ -23,14 +23,11 @@ def open_avatar(run: Run, name: str | None = None) -> tuple[Avatar, dict[str, An
     made from other parameters than the run has now is made again. Returns the avatar and what is known of it (name,
     identity, consent, synthetic). Raises `JaxtalkError` for an unknown name.
     """
-    method = load_method(run.config.method)
+    method, state = load_method(run.config.method), state_sha256(run.workdir)
+    kept = _kept(run, name, state)
+    if kept is not None:
+        return method.load_avatar(kept), _read_origin(kept)
     clip = _choose(run, name)
-    folder = run.workdir / "avatars" / (clip.name if clip is not None else str(name))
-    origin = _read_origin(folder)
-    state = state_sha256(run.workdir)
-    if folder.is_dir() and (clip is None or state is None or origin.get("state_sha256") == state):
-        return method.load_avatar(folder), origin
-    assert clip is not None
     from jaxtalk.input.clips import training_part
 
     avatar = method.fit(run, training_part(clip, run.config.data))
@@ -41,7 +38,7 @@ def open_avatar(run: Run, name: str | None = None) -> tuple[Avatar, dict[str, An
         "synthetic": clip.meta.synthetic,
         "consent": dict(clip.meta.consent),
     }
-    _save(avatar, folder, origin)
+    _save(avatar, run.workdir / "avatars" / clip.name, origin)
     return avatar, origin
 
 
@@ -55,16 +52,26 @@ def state_sha256(workdir: Path) -> str | None:
     return json.loads(marked[-1])["state_sha256"] if marked else None
 
 
-def _choose(run: Run, name: str | None) -> ClipView | None:
-    """The clip of that name or identity; None when the avatar is there and its clip is not (a run folder moved)."""
+def _kept(run: Run, name: str | None, state: str | None) -> Path | None:
+    """The folder of an avatar of that name or identity that was made from these parameters, if there is one.
+
+    Finding it opens no clip: those of a run that has moved may be gone, and decoding them takes long.
+    """
+    wanted = name if name is not None else next((Path(clip).name for clip in run.config.data.clips), None)
+    for folder in sorted((run.workdir / "avatars").glob("*")):
+        origin = _read_origin(folder)
+        up_to_date = "state_sha256" in origin and state in (None, origin["state_sha256"])
+        whole = folder.suffix != ".partial"
+        if whole and up_to_date and wanted in (folder.name, origin["identity"]):
+            return folder
+    return None
+
+
+def _choose(run: Run, name: str | None) -> ClipView:
+    """The clip of that name or identity; the first when none is given."""
     from jaxtalk.input.clips import open_clips
 
-    try:
-        clips: Sequence[ClipView] = open_clips(run.config, run.workdir)
-    except JaxtalkError:
-        if name is not None and (run.workdir / "avatars" / name).is_dir():
-            return None
-        raise
+    clips: Sequence[ClipView] = open_clips(run.config, run.workdir)
     chosen = [clip for clip in clips if name is None or name in (clip.name, clip.meta.identity)]
     if not chosen:
         known = ", ".join(clip.name for clip in clips)
@@ -87,4 +94,4 @@ def _read_origin(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / _ORIGIN).read_text())
     except (OSError, ValueError):
-        return {"name": folder.name}
+        return {}
