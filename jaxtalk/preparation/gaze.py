@@ -7,6 +7,9 @@ import numpy as np
 # MediaPipe: (outer corner, inner corner, iris centre) of the subject's right and left eye
 _EYES = ((33, 133, 468), (263, 362, 473))
 _RADIUS = 0.4  # of the eyeball, over the distance of the eye's corners (12 mm of 30 mm)
+# The pupil of an eye that looks straight ahead lies above the line of its corners. Measured: the median over clips whose
+# speakers look into the camera is 7 to 12 degrees.
+_REST_PITCH = 0.16
 
 
 def gaze_angles(points: np.ndarray, rotation: np.ndarray) -> np.ndarray:
@@ -23,4 +26,5 @@ def gaze_angles(points: np.ndarray, rotation: np.ndarray) -> np.ndarray:
         offset = upright[:, iris] - (upright[:, outer] + upright[:, inner]) / 2
         head = np.einsum("fij,fi->fj", rotation, offset)  # R^T offset
         directions.append(head[:, :2] / np.maximum(_RADIUS * width, 1e-6)[:, None])
-    return np.arcsin(np.clip(np.mean(directions, axis=0), -0.95, 0.95)).astype(np.float32)
+    angles = np.arcsin(np.clip(np.mean(directions, axis=0), -0.95, 0.95))
+    return (angles - np.array([0, _REST_PITCH])).astype(np.float32)

@@ -6,6 +6,7 @@ Every face has 478 points: 468 of the canonical mesh and 5 + 5 of the irises.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class Landmarker:
             raise JaxtalkError(
                 f"{model}: no landmarker here; run `jaxtalk weights get face_landmarker` or pass --landmarker FILE"
             )
-        self._video = video
+        self._video, self._milliseconds = video, -1
         self._mediapipe = _import_mediapipe()
         tasks = self._mediapipe.tasks
         options = tasks.vision.FaceLandmarkerOptions(
@@ -64,10 +65,11 @@ class Landmarker:
         self._landmarker.close()
 
     def faces(self, image: np.ndarray, time: float = 0.0) -> list[Face]:
-        """All faces of `image` [H, W, 3] uint8, the largest first; `time` in seconds must increase in video mode."""
+        """All faces of `image` [H, W, 3] uint8, the largest first; `time` in seconds counts in video mode."""
         picture = self._mediapipe.Image(image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(image))
         if self._video:
-            result = self._landmarker.detect_for_video(picture, round(1000 * time))
+            self._milliseconds = max(round(1000 * time), self._milliseconds + 1)  # equal stamps are refused
+            result = self._landmarker.detect_for_video(picture, self._milliseconds)
         else:
             result = self._landmarker.detect(picture)
         height, width = image.shape[:2]
@@ -90,6 +92,8 @@ def _face(points: Any, shapes: Any, matrix: np.ndarray, width: int, height: int)
 
 
 def _import_mediapipe() -> Any:
+    os.environ.setdefault("GLOG_minloglevel", "2")  # its start-up notes say nothing to a user
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         import mediapipe
         from mediapipe.tasks import python as tasks

@@ -132,7 +132,7 @@ class Measurements:
     face_pixels: float  # height of the face in the source video
     clip_face_pixels: float  # and in the clip
     num_faces: int
-    interpolated: Sequence[int]
+    interpolated: Sequence[int]  # numbers of decoded frames: i is i / fps seconds after the first
     dropped: Sequence[int]
     repeated: int  # frames that show the same picture as the one before, as the source's rate was lower
     cuts: Sequence[int]
@@ -167,6 +167,10 @@ def verdict(m: Measurements) -> tuple[str, list[str]]:
         poor.append(f"{lost} frames dropped without a face: use a part where the face is always seen (--start, --end)")
     elif lost:
         usable.append(f"{lost} frames dropped without a face (listed in preflight.json)")
+    if m.repeated > 0.1 * m.seconds * m.fps:
+        usable.append(
+            f"{m.repeated} frames repeat the one before: the video's rate is lower than {m.fps:g} fps (--fps)"
+        )
     if len(m.interpolated) > 0.05 * m.seconds * m.fps:
         usable.append(f"{len(m.interpolated)} frames interpolated: the face is often hidden or blurred")
     if m.speech["active_fraction"] < 0.2:
@@ -204,6 +208,7 @@ def print_table(data: Mapping[str, Any]) -> None:
         ("face height", f"{data['face_pixels']:.0f} px in the video, {data['clip_face_pixels']:.0f} px in the clip"),
         ("faces at once", str(data["num_faces"])),
         ("frames interpolated, dropped", f"{len(data['interpolated'])}, {len(data['dropped'])}"),
+        ("frames repeated", str(data["repeated"])),
         ("cuts", ", ".join(f"{cut / data['fps']:.2f} s" for cut in data["cuts"]) or "none"),
         ("sound", f"peak {data['speech']['peak_db']:.0f} dB, speech {100 * data['speech']['active_fraction']:.0f} %"),
         (
