@@ -16,7 +16,7 @@ from jaxtalk.errors import JaxtalkError
 from jaxtalk.faces import landmarks as marks
 from jaxtalk.faces.model import FaceModel, load_face_model
 from jaxtalk.preparation import fit_solver, poses
-from jaxtalk.preparation.fit import FitOptions, fit_face
+from jaxtalk.preparation.fit import FaceFit, FitOptions, fit_face
 from jaxtalk.preparation.fit_solver import Frames, Joint, Problem
 from tests.drawn_face import drawn_face
 
@@ -185,6 +185,23 @@ def test_smoothing_lowers_jitter_and_keeps_the_lips() -> None:
     assert smooth.report.lip_gap_correlation > 0.97
     observed = marks.lip_gap(clean)
     assert np.corrcoef(marks.lip_gap(smooth.projected), observed)[0, 1] > 0.97
+
+
+def test_nothing_is_smoothed_across_a_cut() -> None:
+    model, count, cut = drawn_face(), 40, 17
+    rotation, translation = moving_head(count)
+    rotation[cut:] = rotation[cut:] @ Rotation.from_euler("y", -25, degrees=True).as_matrix()
+    expression = np.zeros((count, 6))
+    expression[:cut, 1] = 0.8
+    points = project(model.vertices(np.zeros(4), expression), rotation, translation)
+    whole, parted = (fit_face(model, points, np.ones(count, bool), CAMERA, starts=s) for s in ((), (cut,)))
+
+    def error_at_cut(fit: FaceFit) -> float:
+        turn = Rotation.from_matrix(fit.rotation @ rotation.transpose(0, 2, 1)).magnitude()
+        return float(np.degrees(turn[cut - 1 : cut + 1]).max())
+
+    assert error_at_cut(whole) > 5 > 2 > error_at_cut(parted)
+    assert abs(parted.expression[cut, 1]) < 0.1 < 0.6 < parted.expression[cut - 1, 1]
 
 
 def test_too_little_to_fit_is_refused() -> None:
