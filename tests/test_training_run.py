@@ -19,10 +19,10 @@ from PIL import Image
 
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.methods.api import Phase, Term
-from jaxtalk.training.checkpoints import Checkpoints, steps_saved
+from jaxtalk.training.checkpoints import Checkpoints, load_model, steps_saved
 from jaxtalk.training.logging import read_metrics, rewind_metrics
 from jaxtalk.training.nonfinite import NonFiniteError
-from jaxtalk.training.run import open_run, train_stages
+from jaxtalk.training.run import model_shapes, open_run, train_stages
 from jaxtalk.training.sharding import make_mesh, replicated
 from tests.toy_method import ToyStage, latents, points, regression, regressor, toy_config
 
@@ -105,6 +105,10 @@ def test_adaptation_starts_from_the_averaged_network(workdir: Path, stages: list
     run = open_run(workdir, stages)
     ours, theirs = (nnx.state(run.networks(name)["regressor"], nnx.Param) for name in ("adapt", "fit"))
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), ours, theirs))
+    model = load_model(workdir / "stages/fit/checkpoints", 20, model_shapes(stages[0], make_mesh())[1])
+    kernel = run.networks("fit")["regressor"].layers[0].kernel[...]
+    saved = {name: model[name]["regressor"]["layers"][0]["kernel"] for name in ("params", "ema")}
+    assert np.array_equal(kernel, saved["ema"]) and not np.array_equal(kernel, saved["params"])
     fresh = stages[2].networks(jax.random.key(0))["regressor"]
     assert not np.array_equal(fresh.layers[0].kernel[...], run.networks("adapt")["regressor"].layers[0].kernel[...])
 

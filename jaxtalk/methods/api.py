@@ -76,8 +76,8 @@ class Stage(Protocol):
     name: str
     steps: int
     batch_size: int  # examples per step over all processes
-    needs: tuple[str, ...]  # earlier stages whose networks are loaded, frozen, beside this one's
-    init_from: Mapping[str, str]  # own network -> earlier stage whose final parameters it starts from
+    needs: tuple[str, ...]  # earlier stages whose networks are loaded, frozen, beside this one's; own names hide theirs
+    init_from: Mapping[str, str]  # own network -> earlier stage whose final (averaged) parameters it starts from
     ema_decay: float | None  # exponential moving average of the parameters, used for preview, fit and evaluation
 
     def networks(self, key: jax.Array) -> Networks:
