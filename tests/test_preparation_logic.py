@@ -10,7 +10,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from jaxtalk.preparation import crop, gaps, gaze, masks, plate, preflight
-from jaxtalk.preparation.landmarks import FaceTrack
+from jaxtalk.preparation.landmarks import Face, FaceTrack, follow
 from jaxtalk.preparation.silhouette import FACE, NECK, SCALP, spread_points
 from jaxtalk.preparation.stages import Stage, StageStore, first_difference
 
@@ -61,6 +61,26 @@ def test_a_bridge_is_linear_in_time() -> None:
     bridged = gaps.bridge(track, gaps.select(found, 25.0), time)
     np.testing.assert_allclose(bridged.points[:, 7, 1], 100 * time, rtol=1e-5)
     np.testing.assert_allclose(bridged.rotation, np.tile(np.eye(3), (5, 1, 1)), atol=1e-6)
+
+
+def test_of_several_faces_the_one_at_the_same_place_is_followed() -> None:
+    """The largest face at the start; another that grows larger, or comes first in the list, does not take over."""
+
+    def face(x: float, height: float) -> Face:
+        points = np.zeros((478, 3), np.float32)
+        points[1] = (x, height, 0)
+        return Face(points + np.array([x, 0, 0], np.float32), np.zeros(52, np.float32), np.eye(3, dtype=np.float32))
+
+    frames = [[face(10, 50), face(200, 40)], [], [face(200, 90), face(12, 50)], [face(201, 90), face(14, 50)]]
+
+    class Landmarker:
+        def faces(self, image: np.ndarray, time: float) -> list[Face]:
+            return frames[int(time)]
+
+    track = follow(((float(i), np.zeros((4, 4, 3), np.uint8)) for i in range(4)), Landmarker())  # type: ignore[arg-type]
+    np.testing.assert_array_equal(track.found, [True, False, True, True])
+    np.testing.assert_array_equal(track.num_faces, [2, 0, 2, 2])
+    np.testing.assert_array_equal(track.points[[0, 2, 3], 0, 0], [10, 12, 14])
 
 
 # --- stages

@@ -64,7 +64,7 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
         with av.open(str(path)) as container:
             yield container
     except av.error.FFmpegError as error:
-        reason = str(error).split(": '")[0]
+        reason = error.strerror or type(error).__name__
         raise JaxtalkError(f"{path}: not a readable video ({reason}); re-encode it, e.g. to H.264 mp4") from error
 
 

@@ -7,8 +7,8 @@ import numpy as np
 # MediaPipe: (outer corner, inner corner, iris centre) of the subject's right and left eye
 _EYES = ((33, 133, 468), (263, 362, 473))
 _RADIUS = 0.4  # of the eyeball, over the distance of the eye's corners (12 mm of 30 mm)
-# The pupil of an eye that looks straight ahead lies above the line of its corners. Measured: the median over clips whose
-# speakers look into the camera is 7 to 12 degrees.
+# The pupil of an eye that looks straight ahead lies above the line of its corners. Measured: medians of 7 to 12 degrees
+# over clips whose speakers look into the camera.
 _REST_PITCH = 0.16
 
 

@@ -40,10 +40,10 @@ def segment(thumbnails: np.ndarray, parts: np.ndarray) -> np.ndarray:
     keys = np.unique(np.linspace(0, count - 1, min(count, KEY_FRAMES)).round().astype(int))
     model = learn(thumbnails[keys], [HeadGeometry.of(parts[i]) for i in keys])
     shares = np.empty((count, 2, *parts.shape[1:]), np.uint8)
-    frames = (_probabilities(model, thumbnails[i], HeadGeometry.of(parts[i])) for i in range(count))
-    for i, probability in enumerate(progress.track(_smoothed(frames), "masks", count)):
-        final = _tidy(probability, HeadGeometry.of(parts[i]))
-        shares[i] = np.round(255 * final[[MASK_HEAD, MASK_TORSO]])
+    places = (HeadGeometry.of(part) for part in parts)
+    frames = ((_probabilities(model, image, place), place) for image, place in zip(thumbnails, places, strict=True))
+    for i, (probability, place) in enumerate(progress.track(_smoothed(frames), "masks", count)):
+        shares[i] = np.round(255 * _tidy(probability, place)[[MASK_HEAD, MASK_TORSO]])
     return shares
 
 
@@ -90,13 +90,14 @@ def _clamped(probability: np.ndarray, place: HeadGeometry) -> np.ndarray:
     return np.where(seeds == UNKNOWN, probability, known).astype(np.float32)
 
 
-def _smoothed(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+def _smoothed(frames: Iterator[tuple[np.ndarray, HeadGeometry]]) -> Iterator[tuple[np.ndarray, HeadGeometry]]:
     """Each frame's probabilities averaged with both neighbours', weights 1 2 1."""
-    before = here = next(frames)
-    for after in frames:
-        yield (before + 2 * here + after) / 4
-        before, here = here, after
-    yield (before + 3 * here) / 4
+    here, place = next(frames)
+    before = here
+    for after, next_place in frames:
+        yield (before + 2 * here + after) / 4, place
+        before, here, place = here, after, next_place
+    yield (before + 3 * here) / 4, place
 
 
 def _tidy(probability: np.ndarray, place: HeadGeometry) -> np.ndarray:

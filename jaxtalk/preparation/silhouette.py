@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cached_property
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class PosedHead:
         neutral = skin.vertices(identity, np.zeros(model.num_expression, np.float32))
         return cls(skin, np.asarray(neutral), expression, rotation, translation, camera)
 
-    @property
+    @cached_property
     def parts(self) -> np.ndarray:
         """[T] uint8: FACE, SCALP (with ears) or NECK for every triangle."""
         part = np.full(len(self.neutral), SCALP, np.uint8)
