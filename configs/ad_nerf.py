@@ -36,9 +36,10 @@ def get_config(arg: str = "tiny") -> ml_collections.ConfigDict:
     config = base()
     config.method = "ad_nerf"
     VARIANTS[variant](config)
+    config.lock()  # a misspelt key is an error
     for setting in settings:
         _apply(config, setting)
-    return config.lock()
+    return config
 
 
 def paper(config: ml_collections.ConfigDict) -> None:
