@@ -149,7 +149,7 @@ class Track:
         pixels = {name: getattr(self, name) * factor for name in ("landmarks", "face_box", "mouth_box")}
         return dataclasses.replace(self, **pixels)
 
-    def arrays(self) -> dict[str, np.ndarray]:
+    def arrays(self) -> dict[str, Any]:
         return {field.name: np.asarray(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     def save(self, path: Path) -> None:

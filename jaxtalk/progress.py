@@ -30,12 +30,14 @@ class Bar:
         self._description, self._total, self._progress = description, total, progress
         self._task = progress.add_task(description, total=total, note="") if progress else None
         self._done, self._started, self._printed = 0, time.monotonic(), time.monotonic()
+        self._note = ""
 
     def advance(self, count: int = 1, note: str = "") -> None:
         self._done += count
         if self._progress is not None:
             assert self._task is not None
-            self._progress.update(self._task, advance=count, **({"note": note} if note else {}))
+            self._note = note or self._note
+            self._progress.update(self._task, advance=count, note=self._note)
         elif time.monotonic() - self._printed > _QUIET_SECONDS:
             self._print(note)
 

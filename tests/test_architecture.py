@@ -14,9 +14,30 @@ PACKAGE = ROOT / "jaxtalk"
 
 # A package may import those before it, never those after it.
 ORDER = (
-    "errors progress clip config ops media nn losses metrics weights audio faces preparation synthetic datasets input "
-    "methods training synthesis evaluation bench experiment cli"
-).split()
+    "errors",
+    "progress",
+    "clip",
+    "config",
+    "ops",
+    "media",
+    "nn",
+    "losses",
+    "metrics",
+    "weights",
+    "audio",
+    "faces",
+    "preparation",
+    "synthetic",
+    "datasets",
+    "input",
+    "methods",
+    "training",
+    "synthesis",
+    "evaluation",
+    "bench",
+    "experiment",
+    "cli",
+)
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
