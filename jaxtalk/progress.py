@@ -30,7 +30,7 @@ class Bar:
         self._description, self._total, self._progress = description, total, progress
         self._task = progress.add_task(description, total=total, note="") if progress else None
         self._done, self._started, self._printed = 0, time.monotonic(), time.monotonic()
-        self._note = ""
+        self._note, self._before = "", 0
 
     def advance(self, count: int = 1, note: str = "") -> None:
         self._done += count
@@ -44,7 +44,7 @@ class Bar:
     def _print(self, note: str) -> None:
         self._printed = time.monotonic()
         elapsed = self._printed - self._started
-        remaining = elapsed / max(self._done, 1) * (self._total - self._done)
+        remaining = elapsed / max(self._done - self._before, 1) * (self._total - self._done)
         line = f"{self._description}: {self._done}/{self._total} in {elapsed:.0f} s, ETA {remaining:.0f} s {note}"
         print(line.rstrip(), file=sys.stderr, flush=True)
 
@@ -54,7 +54,7 @@ def bar(description: str, total: int, done: int = 0) -> Iterator[Bar]:
     """A progress bar with elapsed time, ETA and a note; `done` of `total` may be finished already (a resumed run)."""
     if not console.is_terminal:
         handle = Bar(description, total, None)
-        handle._done = done
+        handle._done = handle._before = done
         yield handle
         handle._print("done")
         return
