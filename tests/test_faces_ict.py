@@ -71,3 +71,14 @@ def test_missing_and_damaged_files_say_what_to_do(tmp_path: Path, monkeypatch: p
     (tmp_path / "bad.npz").write_bytes(b"no archive")
     with pytest.raises(JaxtalkError, match=r"bad\.npz"):
         load_face_model("ict", tmp_path / "bad.npz")
+
+
+def test_a_mesh_in_another_order_is_refused(real_data: Path, tmp_path: Path) -> None:
+    with np.load(real_data / "morphable" / "ict_facekit_light.npz") as data:
+        content = {name: data[name][:3] if name.endswith("deltas") else data[name] for name in data.files}
+    content["expression_names"] = content["expression_names"][:3]
+    np.savez(tmp_path / "same.npz", **content)
+    assert load_face_model("ict", tmp_path / "same.npz").num_identity == 3
+    np.savez(tmp_path / "rolled.npz", **(content | {"neutral": np.roll(content["neutral"], 5, axis=0)}))
+    with pytest.raises(JaxtalkError, match="another order"):
+        load_face_model("ict", tmp_path / "rolled.npz")

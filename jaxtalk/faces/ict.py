@@ -55,6 +55,9 @@ def load_ict(path: str | Path | None = None) -> FaceModel:
         ) from error
     if neutral.shape != (NUM_VERTICES, 3):
         raise JaxtalkError(f"{file}: mesh of {len(neutral)} vertices, ICT-FaceKit Light has {NUM_VERTICES}")
+    corners = neutral[LANDMARK_VERTICES[[36, 45]]]
+    if not (np.abs(corners[0] * [-1, 1, 1] - corners[1]) < 0.01).all() or corners[1, 0] < 3:
+        raise JaxtalkError(f"{file}: vertices in another order than ICT-FaceKit Light's of 2020; convert that version")
     template = 0.01 * neutral[:_NUM_KEPT]
     regions = _regions(template)
     low, high = template[regions["head"]].min(axis=0), template[regions["head"]].max(axis=0)
