@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jax
 import ml_collections
 import soundfile
 
@@ -14,18 +15,24 @@ from jaxtalk.progress import console
 def run(config: ml_collections.ConfigDict, workdir: str | Path) -> Path:
     """Does everything that the config asks for and returns the report page. What is finished already is not redone.
 
+    Several processes train together; the first one alone evaluates, renders and writes the page.
     Raises `JaxtalkError` for input or settings that the user can mend.
     """
     from jaxtalk.evaluation.report import write_run_report
     from jaxtalk.evaluation.runner import evaluate
+    from jaxtalk.training import distributed
 
     workdir = Path(workdir)
+    page = workdir / "report" / "index.html"
+    distributed.initialize()
     config = _with_synthetic_speakers(config, workdir)
     train(config, workdir)
+    if jax.process_index() > 0:
+        return page
     for protocol in config.evaluation.protocols:
         evaluate(workdir, protocol)
     samples = _sample_videos(config, workdir)
-    page = write_run_report(workdir, samples)
+    write_run_report(workdir, samples)
     for path in (page, *samples):
         console.print(f"[bold]wrote[/] {path}", highlight=False, soft_wrap=True)
     return page
@@ -53,7 +60,10 @@ def _with_synthetic_speakers(config: ml_collections.ConfigDict, workdir: Path) -
     if not wanted.identities:
         return config
     from jaxtalk.synthetic.corpus import write_corpus
+    from jaxtalk.training import sharding
 
+    if jax.process_index() > 0:  # the first process makes them, the others find them there
+        sharding.barrier("speakers made")
     folders = write_corpus(
         workdir / "synthetic",
         identities=wanted.identities,
@@ -62,6 +72,8 @@ def _with_synthetic_speakers(config: ml_collections.ConfigDict, workdir: Path) -
         size=wanted.size,
         seed=wanted.seed,
     )
+    if jax.process_index() == 0:
+        sharding.barrier("speakers made")
     config = config.copy_and_resolve_references()
     config.data.clips = (*config.data.clips, *map(str, folders))
     return config

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Compiled programs are kept between runs of the tests, apart from the user's own.
+os.environ.setdefault("JAXTALK_CACHE", str(Path(tempfile.gettempdir()) / "jaxtalk-tests"))
 
 import pytest
 
