@@ -13,6 +13,8 @@ from jaxtalk.preparation.silhouette import FACE, NECK, SCALP
 IMPOSSIBLE = -12.0  # log prior
 UNKNOWN = -1
 EAR_LOBES = -0.3  # their height over the chin
+SHOULDERS = -0.15  # and the shoulders', at the highest: a chin on the chest
+BESIDE = 0.06  # hair is beside the ears if it reaches farther out than the mesh may be wrong
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,22 +78,24 @@ class HeadGeometry:
         prior[MASK_HEAD] = -((self.outside / 0.25) ** 2) - 3 * (self.neck & (self.side < 0.3))
         prior[MASK_BACKGROUND] = np.where(self.inside, IMPOSSIBLE, -0.3 - 3 * np.exp(-((self.outside / 0.04) ** 2)))
         prior[MASK_BACKGROUND] -= 3 * np.clip(0.75 - self.side, 0, 1) * low
-        shoulders = 4 * np.clip(self.below / 0.1, -1, 0) - 2 * np.maximum(self.side - 0.5, 0)
-        prior[MASK_TORSO] = np.where((self.below > -0.05) | self.neck, shoulders, IMPOSSIBLE)
+        shoulders = 4 * np.clip(self.below / 0.2, -1, 0) - 2 * np.maximum(self.side - 0.5, 0)
+        edge = slice(-max(1, len(shoulders) // 40), None)
+        shoulders[edge] += 3 * ((self.side < 0.6) & (self.below > 0.2))[edge]  # the picture ends in the chest
+        prior[MASK_TORSO] = np.where((self.below > SHOULDERS) | self.neck, shoulders, IMPOSSIBLE)
         return prior
 
     def strands(self, hair: np.ndarray) -> np.ndarray:
         """[L, L] bool: hair that hangs below the ears, given pixels [L, L] that look like hair.
 
-        It comes down in an unbroken strand from hair beside the ears. So a dark suit does not become part of a head
-        of dark hair, and long hair is not taken for clothes.
+        It comes down in an unbroken strand from hair beside the ears, clear of the mesh. So a dark suit does not become
+        part of a head of dark hair, and long hair is not taken for clothes.
         """
         found = np.zeros_like(hair)
         rows = np.flatnonzero(self.below[:, 0] >= EAR_LOBES)
         if not rows.size or rows[0] == 0:
             return found
         free = hair & ~self.inside
-        strand = free[rows[0] - 1]
+        strand = free[rows[0] - 1] & (self.outside[rows[0] - 1] > BESIDE)
         for row in rows:
             wide = strand.copy()
             wide[1:] |= strand[:-1]

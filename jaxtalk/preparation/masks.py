@@ -20,6 +20,7 @@ from jaxtalk.preparation.mask_colours import ColourModel, quantised
 WORKING_SIZE = 128
 KEY_FRAMES = 40
 ROUNDS = 3
+SLACK = 0.02  # parts of the head's height by which the mesh may miss the outline of the jaw
 STRAND = 4.0  # log odds by which hanging hair is hair rather than clothes
 _LABELS = (MASK_BACKGROUND, MASK_HEAD, MASK_TORSO)
 
@@ -79,7 +80,7 @@ def _probabilities(model: ColourModel, image: np.ndarray, place: HeadGeometry) -
     smooth = [cv2.ximgproc.guidedFilter(image, layer.astype(np.float32), radius, 60.0) for layer in probability]
     probability = np.clip(np.stack(smooth), 1e-4, 1)
     probability = _clamped(probability / probability.sum(axis=0), place)
-    above = place.inside | (place.below < EAR_LOBES)
+    above = (place.outside < SLACK) | (place.below < EAR_LOBES)
     probability[MASK_HEAD] *= above | place.strands(probability.argmax(axis=0) == MASK_HEAD)
     return probability / np.maximum(probability.sum(axis=0), 1e-6)
 
