@@ -72,15 +72,15 @@ def tiny(config: ml_collections.ConfigDict) -> None:
         sampling=SamplingConfig(kind="mesh_bounded"),
         eye_condition=True,
         torso_pose_frequencies=1,
-        torso_pose_scale=20.0,
+        torso_pose_scale=(8.0, 50.0),
         torso_audio=False,
         torso_behind=True,
     )
     stage = StageConfig(
         steps=2000,
-        rays_per_frame=48,
+        rays_per_frame=96,
         frames_per_step=16,
-        mouth_share=0.35,
+        mouth_share=0.3,
         face_share=0.45,
         learning_rate=2e-3,
         decay_steps=2000,

@@ -57,7 +57,7 @@ def test_a_rectangle_that_covers_the_picture_falls_back_to_uniform() -> None:
 
 
 def test_outside_counts_the_complement_row_by_row() -> None:
-    height, width = SIZE
+    width = SIZE[1]
     for region in [(3, 1, 9, 6), (0, 0, 20, 4), (5, 0, 20, 12), (0, 3, 7, 12), (2, 2, 2, 9)]:
         left, top, right, bottom = region
         mask = np.ones(SIZE, bool)

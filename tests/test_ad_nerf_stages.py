@@ -32,9 +32,8 @@ def _tiny() -> FieldStage:
 
 @functools.cache
 def _paper() -> tuple[FieldStage, ...]:
-    return ad_nerf.stages(
-        get_config(f"paper,{SMALL_PAPER},stages.head.rays_per_frame=64,stages.torso.rays_per_frame=64")
-    )
+    rays = "stages.head.rays_per_frame=64,stages.torso.rays_per_frame=64"
+    return ad_nerf.stages(get_config(f"paper,{SMALL_PAPER},{rays}"))
 
 
 def _batch(stage: FieldStage, clip: Clip) -> dict[str, np.ndarray]:
@@ -89,6 +88,13 @@ def test_several_clips_are_refused(fake_clip: Clip) -> None:
         _tiny().examples([fake_clip, fake_clip], 0)
 
 
+def _networks(stage: FieldStage, seed: int = 0) -> dict[str, nnx.Module]:
+    """Networks made in one compiled program: made eagerly, they take seconds."""
+    graphs = {n: nnx.split(m)[0] for n, m in nnx.eval_shape(lambda: stage.networks(jax.random.key(0))).items()}
+    make = jax.jit(lambda key: {n: nnx.to_pure_dict(nnx.state(m)) for n, m in stage.networks(key).items()})
+    return {name: nnx.merge(graphs[name], state) for name, state in make(jax.random.key(seed)).items()}
+
+
 def _loss(stage: FieldStage, batch: dict, step: int, upstream: dict | None = None):
     def loss(networks: dict) -> jax.Array:
         terms, _ = stage.losses(networks | (upstream or {}), batch, jax.random.key(1), jnp.int32(step))
@@ -110,7 +116,7 @@ def _gradient_sizes(stage: FieldStage, batch: dict, step: int, networks: dict, u
 
 def test_gradients_reach_every_network_that_is_trained(fake_clip: Clip) -> None:
     stage = _tiny()
-    networks = stage.networks(jax.random.key(0))
+    networks = _networks(stage)
     assert set(stage.phases()[0].trains) == set(networks) == {"audio", "attention", "head", "torso"}
     sizes = _gradient_sizes(stage, _batch(stage, fake_clip), 0, networks)
     assert all(size > 0 for size in sizes.values()), sizes
@@ -118,7 +124,7 @@ def test_gradients_reach_every_network_that_is_trained(fake_clip: Clip) -> None:
 
 def test_attention_has_no_gradient_before_its_start_and_one_after(fake_clip: Clip) -> None:
     head, _ = _paper()
-    networks = head.networks(jax.random.key(0))
+    networks = _networks(head)
     batch = _batch(head, fake_clip)
     before, after = (_gradient_sizes(head, batch, step, networks) for step in (199_999, 200_000))
     assert before["attention"] == 0 and after["attention"] > 0
@@ -128,7 +134,7 @@ def test_attention_has_no_gradient_before_its_start_and_one_after(fake_clip: Cli
 def test_the_torso_stage_trains_the_torso_alone(fake_clip: Clip) -> None:
     head, torso = _paper()
     assert set(torso.phases()[0].trains) == {"torso", "torso_coarse"}
-    upstream, networks = head.networks(jax.random.key(0)), torso.networks(jax.random.key(1))
+    upstream, networks = _networks(head), _networks(torso, 1)
     batch = _batch(torso, fake_clip)
     assert min(_gradient_sizes(torso, batch, 0, networks, upstream).values()) > 0
     assert max(_gradient_sizes(torso, batch, 0, upstream, networks).values()) == 0
@@ -172,7 +178,7 @@ def test_attention_steps_from_its_start_at_five_times_the_rate() -> None:
 def test_a_few_steps_lower_the_loss(fake_clip: Clip) -> None:
     """Overfits one batch: the optimiser, the phases and the losses fit together."""
     stage = _tiny()
-    networks = stage.networks(jax.random.key(0))
+    networks = _networks(stage)
     split = {name: nnx.split(module) for name, module in networks.items()}
     parameters = {name: nnx.to_pure_dict(state) for name, (_, state) in split.items()}
     batch, transform = _batch(stage, fake_clip), stage.phases()[0].optimizer

@@ -72,7 +72,9 @@ class ModelConfig:
     sampling: SamplingConfig = SamplingConfig()
     eye_condition: bool = False  # the head field also sees how open the eyes are
     torso_pose_frequencies: int = 3
-    torso_pose_scale: float = 0.0  # 0: the pose itself, as the reference; else its change since frame 0 times this
+    # The torso sees the pose itself, as in the reference (empty); or the change of angles and position since frame 0,
+    # times these two.
+    torso_pose_scale: tuple[float, ...] = ()
     torso_audio: bool = True  # the torso hears the speech
     torso_behind: bool = False  # the torso is the head's background, and not before the head: no gap at the chin
 

@@ -112,6 +112,7 @@ def torso_condition(
 
     numbers, zero = measure(*pose), measure(*first)
     if config.torso_pose_scale:
-        numbers = (config.torso_pose_scale * (numbers[0] - zero[0]), config.torso_pose_scale * (numbers[1] - zero[1]))
+        turn, shift = config.torso_pose_scale
+        numbers = turn * (numbers[0] - zero[0]), shift * (numbers[1] - zero[1])
     encoded = [positional_encoding(number, config.torso_pose_frequencies) for number in numbers]
     return jnp.concatenate([code, *encoded] if config.torso_audio else encoded, -1)
