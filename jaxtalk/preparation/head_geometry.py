@@ -68,6 +68,12 @@ class HeadGeometry:
         seeds[self.inside] = MASK_HEAD
         return seeds
 
+    @property
+    def clothes(self) -> np.ndarray:
+        """[L, L] bool: where the torso shows its colours for sure, and hair does not hang over it."""
+        bottom = np.arange(len(self.inside))[:, None] >= len(self.inside) * 15 // 16
+        return (self.side < 0.25) | (bottom & (self.below > 0.2))
+
     def log_prior(self) -> np.ndarray:
         """[3, L, L] log prior of the labels, up to a constant: hair near the head, shoulders below it."""
         prior = np.zeros((3, *self.inside.shape), np.float32)

@@ -105,7 +105,7 @@ class Job:
             "focal_over_size": FOCAL,
             **dataclasses.asdict(FitOptions()),
         }, (points,))  # fmt: skip
-        mask = Stage("masks", 4, {"working_size": masks.WORKING_SIZE}, (fit,))
+        mask = Stage("masks", 5, {"working_size": masks.WORKING_SIZE}, (fit,))
         background = Stage("plate", 1, {"frames": PLATE_FRAMES}, (mask,))
         return {stage.name: stage for stage in (source, crop_, frames, points, fit, mask, background)}
 

@@ -53,6 +53,7 @@ def learn(thumbnails: np.ndarray, geometry: list[HeadGeometry]) -> ColourModel:
     bins = np.stack([quantised(image) for image in thumbnails])
     seeds = np.stack([place.seeds() for place in geometry])
     inside = np.stack([place.inside for place in geometry])
+    clothes = np.stack([place.clothes for place in geometry])
     hair = np.stack([place.scalp for place in geometry]).astype(np.float32)
     weights = np.stack([seeds == label for label in _LABELS], axis=1).astype(np.float32)
     weights[:, MASK_HEAD] = hair  # the face is known by its place; what has to be learnt is the hair's colour
@@ -63,6 +64,7 @@ def learn(thumbnails: np.ndarray, geometry: list[HeadGeometry]) -> ColourModel:
         )
         weights = np.where(found > 0.6, found, 0)
         weights[:, MASK_HEAD] = weights[:, MASK_HEAD] * ~inside + hair
+        weights[:, MASK_TORSO] *= clothes
         model = ColourModel.of(bins, weights, thumbnails, found)
     return model
 
