@@ -72,7 +72,7 @@ def tiny(config: ml_collections.ConfigDict) -> None:
         sampling=SamplingConfig(kind="mesh_bounded"),
         eye_condition=True,
         torso_pose_frequencies=1,
-        torso_pose_scale=(8.0, 50.0),
+        torso_pose_scale=(10.0, 20.0),
         torso_audio=False,
         torso_behind=True,
     )
