@@ -23,7 +23,14 @@ import ml_collections
 
 from jaxtalk.config import base
 from jaxtalk.errors import JaxtalkError
-from jaxtalk.methods.ad_nerf.config import FieldConfig, ModelConfig, SamplingConfig, StageConfig, StagesConfig
+from jaxtalk.methods.ad_nerf.config import (
+    AudioConfig,
+    FieldConfig,
+    ModelConfig,
+    SamplingConfig,
+    StageConfig,
+    StagesConfig,
+)
 
 SHORT = {"size": "data.size", "sampling": "model.sampling.kind"}
 
@@ -67,12 +74,13 @@ def tiny(config: ml_collections.ConfigDict) -> None:
         init="he",
     )
     model = ModelConfig(
+        audio=AudioConfig(attention_windows=0),  # what it smooths in hours, it blurs in minutes
         head=head,
         torso=dataclasses.replace(head, depth=3),
         sampling=SamplingConfig(kind="mesh_bounded"),
         eye_condition=True,
         torso_pose_frequencies=1,
-        torso_pose_scale=(10.0, 20.0),
+        torso_pose_scale=(20.0, 20.0),
         torso_audio=False,
         torso_behind=True,
     )
@@ -80,8 +88,8 @@ def tiny(config: ml_collections.ConfigDict) -> None:
         steps=2000,
         rays_per_frame=96,
         frames_per_step=16,
-        mouth_share=0.3,
-        face_share=0.45,
+        mouth_share=0.4,
+        face_share=0.4,
         learning_rate=2e-3,
         decay_steps=2000,
         attention_start=0,

@@ -25,7 +25,10 @@ from jaxtalk.methods.ad_nerf.fields import audio_code, head_condition
 from jaxtalk.methods.ad_nerf.rendering import rays_through, render
 from jaxtalk.methods.api import Drive
 
-SMALL = "model.head.width=32,model.head.depth=3,model.torso.width=16,model.torso.depth=2,model.sampling.chunk_rays=1000"
+SMALL = (
+    "model.audio.attention_windows=8,model.head.width=32,model.head.depth=3,model.torso.width=16,model.torso.depth=2,"
+    "model.sampling.chunk_rays=1000"
+)
 
 
 def _train(config, clip: Clip, steps: int) -> dict:
@@ -68,12 +71,12 @@ def _drive(config, clip: Clip, index: list[int]) -> Drive:
 
 @pytest.fixture(scope="module")
 def config():
-    return get_config(f"tiny,{SMALL},size=32,stages.portrait.decay_steps=250")
+    return get_config(f"tiny,{SMALL},size=32,stages.portrait.decay_steps=300,stages.portrait.rays_per_frame=48")
 
 
 @pytest.fixture(scope="module")
 def avatar(config, fake_clip: Clip) -> FieldAvatar:
-    return _avatar(config, fake_clip, 250)
+    return _avatar(config, fake_clip, 300)
 
 
 def test_it_learns_the_clip_and_hears(config, avatar: FieldAvatar, fake_clip: Clip) -> None:
@@ -91,7 +94,7 @@ def test_it_learns_the_clip_and_hears(config, avatar: FieldAvatar, fake_clip: Cl
         return float(np.mean([np.mean((p[c] - t[c]) ** 2) for p, t, c in zip(pictures, truth, cuts, strict=True)]))
 
     plate_error = np.mean((fake_clip.background() / 255 - truth) ** 2)
-    assert np.mean((frames - truth) ** 2) < 0.1 * plate_error
+    assert np.mean((frames - truth) ** 2) < 0.25 * plate_error
     assert mouth_error(deaf) > 1.5 * mouth_error(frames)
 
 
@@ -157,4 +160,4 @@ def test_damage_is_named(avatar: FieldAvatar, tmp_path: Path) -> None:
 def test_speech_of_another_feature_is_refused(config, avatar: FieldAvatar, fake_clip: Clip) -> None:
     drive = _drive(config, fake_clip, [5])
     with pytest.raises(JaxtalkError, match="audio windows"):
-        avatar.render(dataclasses.replace(drive, audio=drive.audio[:, :16]))
+        avatar.render(dataclasses.replace(drive, audio=drive.audio[:, :12]))

@@ -12,22 +12,24 @@ import pytest
 from flax import nnx
 
 from configs.ad_nerf import get_config
-from jaxtalk.audio import clip_windows
+from jaxtalk.audio import FeatureSpec, audio_windows, clip_windows
 from jaxtalk.clip import Clip
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.methods import ad_nerf
 from jaxtalk.methods.ad_nerf.config import StageConfig
 from jaxtalk.methods.ad_nerf.rendering import together
 from jaxtalk.methods.ad_nerf.stages import FieldStage, optimizer
+from jaxtalk.nn.audio import neighbour_windows
 from jaxtalk.ops.compositing import composite
 
 SMALL = "model.head.width=16,model.head.depth=2,model.torso.width=16,model.torso.depth=2"
+SMOOTHED = "model.audio.attention_windows=8"
 SMALL_PAPER = f"{SMALL},model.head.skips=(),model.torso.skips=(),model.sampling.num_coarse=8,model.sampling.num_fine=8"
 
 
 @functools.cache
 def _tiny() -> FieldStage:
-    return ad_nerf.stages(get_config(f"tiny,{SMALL},stages.portrait.frames_per_step=4"))[0]
+    return ad_nerf.stages(get_config(f"tiny,{SMALL},{SMOOTHED},stages.portrait.frames_per_step=4"))[0]
 
 
 @functools.cache
@@ -76,7 +78,7 @@ def test_speech_of_an_example_is_its_frame_s_and_the_middle_window_is_centred(fa
     stage = _tiny()
     example = stage.examples([fake_clip], 3)[11]
     frame = next(i for i in range(50) if np.array_equal(fake_clip.track.rotation[i], example["rotation"]))
-    wide = ad_nerf.audio_feature(get_config("tiny"))
+    wide = ad_nerf.audio_feature(get_config(f"tiny,{SMOOTHED}"))
     own = clip_windows(ad_nerf.audio_feature(get_config("tiny,model.audio.attention_windows=0")), fake_clip)
     np.testing.assert_allclose(example["audio"][8:24], own[frame], atol=1e-5)
     np.testing.assert_allclose(example["audio"], clip_windows(wide, fake_clip)[frame])
@@ -194,7 +196,19 @@ def test_a_few_steps_lower_the_loss(fake_clip: Clip) -> None:
         return optax.apply_updates(parameters, updates), state, value
 
     state, values = transform.init(parameters), []
-    for _ in range(60):
+    for _ in range(80):
         parameters, state, value = step(parameters, state)
         values.append(float(value))
-    assert values[-1] < 0.3 * values[0]
+    assert values[-1] < 0.35 * values[0]
+
+
+def test_long_windows_of_a_stored_feature_hold_the_neighbours_windows() -> None:
+    """The user's deepspeech.npy has windows of 16 rows; the attention's 32 rows are cut together from them."""
+    rows = np.random.default_rng(0).normal(size=(16 + 2 * 20, 29)).astype(np.float32)
+    stored = np.stack([rows[2 * i : 2 * i + 16] for i in range(20)])  # 50 rows a second at 25 windows a second
+    spec = FeatureSpec("deepspeech", window=32)
+    (wide,) = audio_windows(spec, np.zeros(1, np.float32), 16000, np.array([10 / 25]), stored)
+    windows = np.asarray(neighbour_windows(jnp.asarray(wide), 8, 2))
+    np.testing.assert_array_equal(windows, stored[6:14])
+    (first,) = audio_windows(spec, np.zeros(1, np.float32), 16000, np.array([0.0]), stored)
+    assert not first[:8].any() and first[16:].any()

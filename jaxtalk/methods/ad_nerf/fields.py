@@ -49,7 +49,7 @@ class Field(nnx.Module):
             view = positional_encoding(unit, config.view_frequencies)[..., None, :]
         density, color = self.mlp(encoded, condition[..., None, None, :], view)
         if config.density == "softplus":
-            density = jax.nn.softplus(density - 4.0)  # starts thin, also where the interval is wide
+            density = jax.nn.softplus(density - 2.0)  # starts thin, also where the interval is wide
         return config.density_scale * density, jax.nn.sigmoid(color)
 
 
