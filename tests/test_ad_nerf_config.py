@@ -29,6 +29,7 @@ def test_paper_has_the_reference_s_schedule() -> None:
     head, torso = ad_nerf.stages(get_config("paper"))
     assert (head.rays_per_step, torso.rays_per_step) == (2048, 1024)
     assert head.evaluations_per_step == {"head": 2048 * (64 + 64 + 128)}
+    assert head.flops_per_evaluation == {"head": 2 * (595_844 - 2_436)}  # two a weight, none a bias
     settings = head.settings
     assert (head.steps, settings.learning_rate, settings.decay_steps) == (400_000, 5e-4, 250_000)
     assert (settings.attention_start, settings.attention_factor, settings.face_share) == (200_000, 5.0, 0.95)

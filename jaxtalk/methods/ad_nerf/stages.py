@@ -61,6 +61,20 @@ class FieldStage:
         fields = {"head": ("head",), "torso": ("head", "torso"), "portrait": ("head", "torso")}[self.name]
         return {name: self.rays_per_step * evaluations_per_ray(sampling, name) for name in fields}
 
+    @property
+    def flops_per_evaluation(self) -> dict[str, int]:
+        """Floating point operations of one forward evaluation of each of this stage's fields: two a weight.
+
+        Training a field takes three times as many: forward, and backward to inputs and to weights.
+        """
+        networks = nnx.eval_shape(lambda: self.networks(jax.random.key(0)))
+        kernels = {
+            name: [leaf for leaf in jax.tree.leaves(nnx.state(networks[name])) if leaf.ndim == 2]
+            for name in ("head", "torso")
+            if name in networks
+        }
+        return {name: 2 * sum(leaf.size for leaf in leaves) for name, leaves in kernels.items()}
+
     def networks(self, key: jax.Array) -> Networks:
         keys = jax.random.split(key)
         model = self.config.model
