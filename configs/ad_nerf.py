@@ -90,11 +90,13 @@ def tiny(config: ml_collections.ConfigDict) -> None:
         frames_per_step=16,
         mouth_share=0.4,
         face_share=0.4,
-        learning_rate=2e-3,
+        learning_rate=5e-3,
         decay_steps=2000,
+        weight_decay=0.05,
         attention_start=0,
         attention_factor=1.0,
-        ema_decay=0.99,
+        random_background=True,
+        ema_decay=0.995,
     )
     _systems(config, model, StagesConfig(None, None, stage))
 

@@ -15,11 +15,11 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """The config of the demo, or of its shortened form `smoke`."""
     if variant not in ("", "smoke"):
         raise ValueError(f"configs/demo.py has no variant {variant!r}; there is only smoke")
-    config = ad_nerf.get_config("tiny,steps=300,size=32" if variant else "tiny,steps=3000,size=96")
+    config = ad_nerf.get_config("tiny,steps=300,size=32" if variant else "tiny,steps=4000,size=128")
     with config.unlocked():
         config.synthetic.identities = 1
         config.synthetic.seconds = 8.0 if variant else 30.0
-        config.synthetic.size = 64 if variant else 192
+        config.synthetic.size = 64 if variant else 256
         config.data.test_seconds = 2.0 if variant else 6.0
         config.data.guard_seconds = 1.0
         config.evaluation.protocols = ("self",)

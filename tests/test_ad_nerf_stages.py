@@ -63,15 +63,16 @@ def test_one_frame_s_rays_are_split_over_consecutive_examples(fake_clip: Clip) -
     assert len({e["pixels"].tobytes() for e in examples}) == 24
 
 
-def test_the_head_s_target_is_the_plate_outside_the_head(fake_clip: Clip) -> None:
+def test_an_example_holds_frame_plate_and_mask_of_its_pixels(fake_clip: Clip) -> None:
     example = _tiny().examples([fake_clip], 3)[11]
     column, row = np.floor(example["pixels"]).astype(int).T
     frame = next(i for i in range(50) if np.array_equal(fake_clip.track.rotation[i], example["rotation"]))
     head = fake_clip.mask(frame)[row, column] == 1
     assert 0 < head.mean() < 1
     plate, picture = fake_clip.background() / 255, fake_clip.frame(frame) / 255
-    np.testing.assert_allclose(example["head"], np.where(head[:, None], picture[row, column], plate[row, column]))
+    np.testing.assert_array_equal(example["is_head"][:, 0], head)
     np.testing.assert_allclose(example["frame"], picture[row, column])
+    np.testing.assert_allclose(example["background"], plate[row, column])
 
 
 def test_speech_of_an_example_is_its_frame_s_and_the_middle_window_is_centred(fake_clip: Clip) -> None:

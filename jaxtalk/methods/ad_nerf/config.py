@@ -89,6 +89,7 @@ class StageConfig:
     splits_per_frame: int = 1  # one frame's rays as so many examples, to spread them over devices
     mouth_share: float = 0.0  # share of rays in the mouth box,
     face_share: float = 0.95  # in the face box, and the rest outside it; both 0: anywhere
+    random_background: bool = False  # behind the head, in its own loss, in place of the plate
     rect_order: str = "xy_fixed"  # legacy compares rows with x and columns with y, as the reference does
     learning_rate: float = 5e-4
     decay_steps: int = 250_000  # learning rate * 0.1^(step / decay_steps)

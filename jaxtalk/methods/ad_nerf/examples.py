@@ -35,7 +35,7 @@ def example_spec(config: AdNerfConfig, rays: int) -> dict[str, jax.ShapeDtypeStr
         "pixels": (rays, 2),
         "bounds": (rays, 2),
         "frame": (rays, 3),
-        "head": (rays, 3),
+        "is_head": (rays, 1),
         "background": (rays, 3),
     }
     return {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in shapes.items()}
@@ -95,7 +95,7 @@ class RayExamples:
             "pixels": (pixels + 0.5).astype(np.float32),
             "bounds": bounds[cell_row, cell_column],
             "frame": color,
-            "head": np.where(is_head[:, None], color, background),
+            "is_head": is_head[:, None].astype(np.float32),
             "background": background,
         }
 

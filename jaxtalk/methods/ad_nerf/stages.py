@@ -99,14 +99,22 @@ class FieldStage:
         head = self._head(networks, batch, code, keys[0])
         terms: dict[str, Term] = {}
         if self.name != "torso":
-            terms |= _terms("head", [picture.color for picture in head], batch["head"])
+            behind = self._behind(batch, jax.random.fold_in(key, 2))
+            pictures = [picture.foreground + picture.background_weight[..., None] * behind for picture in head]
+            terms |= _terms("head", pictures, jnp.where(batch["is_head"] > 0, batch["frame"], behind))
         if self.name != "head":
             torso = self._torso(networks, batch, jax.lax.stop_gradient(code), keys[1])
-            behind = jax.tree.map(jax.lax.stop_gradient, head[-1])  # trained together or not, the head is given
-            pictures = [together(self.config.model, behind, one) for one in torso]
+            given = jax.tree.map(jax.lax.stop_gradient, head[-1])  # trained together or not, the head is given
+            pictures = [together(self.config.model, given, one) for one in torso]
             terms |= _terms("frame", pictures, batch["frame"])
         errors = {name: terms[name].values.mean() for name in ("head", "frame") if name in terms}
         return terms, {f"psnr_{name}": -10 * jnp.log10(error) for name, error in errors.items()}
+
+    def _behind(self, batch: Batch, key: jax.Array) -> jax.Array:
+        """What stands behind the head while it learns: the plate, or a new colour for every ray, which no half
+        transparent head can match."""
+        plate = batch["background"]
+        return jax.random.uniform(key, plate.shape) if self.settings.random_background else plate
 
     def _head(self, networks: Networks, batch: Batch, code: jax.Array, key: jax.Array) -> tuple[Composite, ...]:
         model = self.config.model
