@@ -15,6 +15,7 @@ from jaxtalk.ops.cameras import (
     torso_euler,
     tracker_rotation,
 )
+from jaxtalk.ops.compositing import composite
 
 CAMERA = jnp.array([140.0, 33.0, 30.0])
 
@@ -92,3 +93,20 @@ def test_batches_of_poses() -> None:
         origin, direction = pixel_rays(pixels[i], rotation[i], translation[i], CAMERA)
         np.testing.assert_allclose(origins[i], origin, atol=1e-6)
         np.testing.assert_allclose(directions[i], direction, atol=1e-6)
+
+
+def test_products_keep_float32_on_accelerators() -> None:
+    """There, float32 products take fewer bits by default: a camera 0.7 m away would be off by a millimetre."""
+    pose = jnp.eye(3), jnp.array([0.0, 0.0, -0.7])
+    camera, background = jnp.array([100.0, 32.0, 32.0]), jnp.zeros((5, 3))
+    for function, arguments in (
+        (camera_to_world, pose),
+        (head_to_camera, (jnp.eye(4),)),
+        (project, (jnp.zeros((5, 3)), *pose, camera)),
+        (pixel_rays, (jnp.zeros((5, 2)), *pose, camera)),
+        (composite, (jnp.zeros((5, 4)), jnp.zeros((5, 4, 3)), jnp.zeros((5, 4)), background, background)),
+    ):
+        products = [e for e in jax.make_jaxpr(function)(*arguments).eqns if e.primitive.name == "dot_general"]
+        assert products
+        for equation in products:
+            assert set(equation.params["precision"]) == {jax.lax.Precision.HIGHEST}, function.__name__

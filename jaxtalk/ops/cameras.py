@@ -6,8 +6,13 @@ pixels. The centre of pixel (column c, row r) is at (c + 0.5, r + 0.5).
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+# Accelerators multiply float32 in fewer bits unless told otherwise: a camera's place would be off by a millimetre.
+_einsum = partial(jnp.einsum, precision="highest")
 
 
 def camera_to_world(
@@ -15,7 +20,7 @@ def camera_to_world(
 ) -> Float[Array, "*batch 4 4"]:
     """The 4 x 4 camera-to-world matrix, inverse of the pose: [R^T, -R^T t]."""
     transposed = jnp.swapaxes(rotation, -1, -2)
-    centre = -jnp.einsum("...ij,...j->...i", transposed, translation)
+    centre = -_einsum("...ij,...j->...i", transposed, translation)
     top = jnp.concatenate([transposed, centre[..., None]], -1)
     bottom = jnp.broadcast_to(jnp.array([0.0, 0.0, 0.0, 1.0], top.dtype), (*top.shape[:-2], 1, 4))
     return jnp.concatenate([top, bottom], -2)
@@ -26,7 +31,7 @@ def head_to_camera(
 ) -> tuple[Float[Array, "*batch 3 3"], Float[Array, "*batch 3"]]:
     """The pose (R, t) of a camera-to-world matrix: inverse of `camera_to_world`."""
     rotation = jnp.swapaxes(matrix[..., :3, :3], -1, -2)
-    return rotation, -jnp.einsum("...ij,...j->...i", rotation, matrix[..., :3, 3])
+    return rotation, -_einsum("...ij,...j->...i", rotation, matrix[..., :3, 3])
 
 
 def tracker_rotation(euler: Float[Array, "*batch 3"]) -> Float[Array, "*batch 3 3"]:
@@ -63,7 +68,7 @@ def project(
     camera: Float[Array, "*batch 3"],
 ) -> tuple[Float[Array, "*batch points 2"], Float[Array, "*batch points"]]:
     """Pixels (u, v) and depths (distance along the viewing axis, positive in front) of points in head space."""
-    local = jnp.einsum("...ij,...pj->...pi", rotation, points) + translation[..., None, :]
+    local = _einsum("...ij,...pj->...pi", rotation, points) + translation[..., None, :]
     depth = -local[..., 2]
     focal, centre = camera[..., None, :1], camera[..., None, 1:]
     return centre + focal * local[..., :2] * jnp.array([1.0, -1.0]) / depth[..., None], depth
@@ -83,5 +88,5 @@ def pixel_rays(
     focal, centre = camera[..., None, :1], camera[..., None, 1:]
     plane = (pixels - centre) / focal * jnp.array([1.0, -1.0])
     local = jnp.concatenate([plane, -jnp.ones_like(plane[..., :1])], -1)
-    directions = jnp.einsum("...ji,...rj->...ri", rotation, local)
-    return -jnp.einsum("...ji,...j->...i", rotation, translation), directions
+    directions = _einsum("...ji,...rj->...ri", rotation, local)
+    return -_einsum("...ji,...j->...i", rotation, translation), directions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 FAR_DISTANCE = 1e10  # length of the last interval: whatever is behind it cannot be seen
+_einsum = partial(jnp.einsum, precision="highest")  # in float32 on accelerators too: colours must not lose bits here
 
 
 class Composite(NamedTuple):
@@ -40,7 +42,7 @@ def composite(
     before = jnp.cumsum(optical[..., :-1], -1)
     transmittance = jnp.exp(-jnp.concatenate([jnp.zeros_like(before[..., :1]), before], -1))
     weights = -jnp.expm1(-optical) * transmittance
-    foreground = jnp.einsum("...s,...sc->...c", weights[..., :-1], color[..., :-1, :])
+    foreground = _einsum("...s,...sc->...c", weights[..., :-1], color[..., :-1, :])
     last = weights[..., -1]
-    depth = jnp.einsum("...s,...s->...", weights, depths)
+    depth = _einsum("...s,...s->...", weights, depths)
     return Composite(foreground + last[..., None] * background, foreground, last, weights, depth)
