@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
+import grain
 import jax
 import numpy as np
 
@@ -41,15 +43,16 @@ def example_spec(config: AdNerfConfig, rays: int) -> dict[str, jax.ShapeDtypeStr
     return {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in shapes.items()}
 
 
-class RayExamples:
-    """Random-access source of examples; element i depends on (clip, seed, i) alone.
+class RayExamples(grain.MapDataset[dict[str, np.ndarray]]):
+    """Random-access stream of examples; element i depends on (clip, seed, i) alone.
 
     Elements i with the same i // splits_per_frame show the same frame, so that one frame's rays can be spread over
     devices.
     """
 
     def __init__(self, config: AdNerfConfig, stage: StageConfig, clip: ClipView, seed: int) -> None:
-        self.clip, self.stage, self.seed = clip, stage, seed
+        super().__init__()
+        self.clip, self.stage, self._seed = clip, stage, seed
         self.scene: Scene = scene_of(clip)
         self.size = clip.meta.size
         self.audio = clip_windows(feature_spec(config), clip)
@@ -62,10 +65,12 @@ class RayExamples:
     def __len__(self) -> int:
         return sys.maxsize
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return self.slice(index)
         group, split = divmod(int(index), self.stage.splits_per_frame)
-        frame = int(np.random.default_rng((self.seed, group)).integers(self.clip.track.num_frames))
-        rng = np.random.default_rng((self.seed, group, split))
+        frame = int(np.random.default_rng((self._seed, group)).integers(self.clip.track.num_frames))
+        rng = np.random.default_rng((self._seed, group, split))
         return self.example(frame, self.choose(rng, frame))
 
     def choose(self, rng: np.random.Generator, frame: int) -> np.ndarray:

@@ -135,7 +135,7 @@ class FieldStage:
         return example_spec(self.config, self.settings.rays_per_example)
 
     def examples(self, clips: Sequence[ClipView], seed: int) -> grain.MapDataset:
-        return grain.MapDataset.source(RayExamples(self.config, self.settings, only(clips), seed))
+        return RayExamples(self.config, self.settings, only(clips), seed)
 
     def preview_batch(self, clips: Sequence[ClipView]) -> Batch:
         clip = only(clips)
