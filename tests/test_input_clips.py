@@ -16,7 +16,14 @@ from jaxtalk.config import base
 from jaxtalk.datasets import open_packed, pack
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.input import cache as cache_module
-from jaxtalk.input.clips import ResizedClip, open_clips, select_frames, training_part, working_clips
+from jaxtalk.input.clips import (
+    ResizedClip,
+    open_clips,
+    reopen_clips,
+    select_frames,
+    training_part,
+    working_clips,
+)
 from jaxtalk.input.resize import average_rows, resize_area, resize_labels
 from tests.fake_clip import write_fake_clip
 
@@ -128,6 +135,7 @@ def test_a_run_refuses_clips_that_changed(source: Clip, tmp_path: Path) -> None:
     Image.fromarray(np.zeros((48, 48, 3), np.uint8)).save(source.frame_path(0))
     with pytest.raises(JaxtalkError, match="clip ball is not the one that this run packed"):
         open_clips(config, run)
+    assert reopen_clips(config, run)[0].frame(0).any(), "what follows training needs the run alone"
     other = write_fake_clip(tmp_path / "clips" / "other", seconds=0.2, size=48)
     with pytest.raises(JaxtalkError, match="clip other is not the one"):
         open_clips(_config(other.path), run)

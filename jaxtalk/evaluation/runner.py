@@ -43,7 +43,7 @@ def evaluate(
     workdir = Path(workdir)
     last = _last_line(workdir)
 
-    from jaxtalk.input.clips import open_clips
+    from jaxtalk.input.clips import reopen_clips
     from jaxtalk.training.run import open_run
 
     run = open_run(workdir)
@@ -62,7 +62,7 @@ def evaluate(
 
     facts = _run_facts(run, last)
     subject = Subject(
-        clips=open_clips(_without_folders(config), workdir),
+        clips=reopen_clips(config, workdir),
         fit=lambda view: method.fit(run, view),
         audio_feature=method.audio_feature(config),
         settings=settings,
@@ -76,14 +76,6 @@ def evaluate(
     partial.rename(folder)
     write_protocol_report(folder)
     return results
-
-
-def _without_folders(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    """The config that opens what the run packed, wherever the clip folders are now and whatever became of them."""
-    config = config.copy_and_resolve_references()
-    with config.unlocked():
-        config.data.clips = ()
-    return config
 
 
 def _last_line(workdir: Path) -> dict[str, Any]:

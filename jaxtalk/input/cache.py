@@ -11,16 +11,17 @@ import numpy as np
 
 from jaxtalk.clip import ClipView
 from jaxtalk.datasets.files import exclusive, whole_folder
+from jaxtalk.input.views import DerivedView
 from jaxtalk.progress import track as progress_track
 
 
-class CachedClip:
+class CachedClip(DerivedView):
     """A clip whose frames and masks are read from memory-mapped arrays. The pages belong to the system: they are
     shared between processes and given up when memory is short."""
 
     def __init__(self, view: ClipView, folder: Path) -> None:
-        self._view, self._folder = view, folder
-        self.name, self.meta, self.track = view.name, view.meta, view.track
+        super().__init__(view)
+        self._folder = folder
         self._map()
 
     def _map(self) -> None:
@@ -40,15 +41,6 @@ class CachedClip:
 
     def mask(self, index: int) -> np.ndarray:
         return self.masks[index]
-
-    def background(self) -> np.ndarray:
-        return self._view.background()
-
-    def audio(self) -> np.ndarray:
-        return self._view.audio()
-
-    def feature(self, name: str) -> np.ndarray | None:
-        return self._view.feature(name)
 
 
 def cached(view: ClipView, folder: Path) -> CachedClip:

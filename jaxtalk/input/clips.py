@@ -15,6 +15,7 @@ from jaxtalk.datasets.packed import INDEX_FILE, PackedClip, read_index
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.input.cache import cached
 from jaxtalk.input.resize import resize_area, resize_labels
+from jaxtalk.input.views import DerivedView
 
 
 def open_clips(config: ml_collections.ConfigDict, workdir: Path | str) -> list[ClipView]:
@@ -36,6 +37,17 @@ def open_clips(config: ml_collections.ConfigDict, workdir: Path | str) -> list[C
     else:
         packed = open_packed(_packed_here(tuple(data.clips), workdir / "dataset"), "all", tuple(data.identities))
     return working_clips(packed, data.size, workdir / "cache", data.cache_bytes)
+
+
+def reopen_clips(config: ml_collections.ConfigDict, workdir: Path | str) -> list[ClipView]:
+    """What a run has packed, as `open_clips` opened it, wherever the clip folders are now and whatever became of them.
+
+    For what comes after training: it needs nothing but the run folder.
+    """
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.data.clips = ()
+    return open_clips(config, workdir)
 
 
 def working_clips(clips: Sequence[PackedClip], size: int, cache: Path, cache_bytes: int) -> list[ClipView]:
@@ -72,7 +84,7 @@ def select_frames(view: ClipView, index: np.ndarray) -> SelectedClip:
     return SelectedClip(view, index)
 
 
-class ResizedClip:
+class ResizedClip(DerivedView):
     """A clip made smaller by an exact factor: pictures, camera and pixel measurements alike."""
 
     def __init__(self, view: ClipView, size: int) -> None:
@@ -82,8 +94,8 @@ class ResizedClip:
                 f"clip {view.name} is {shorter} pixels wide, too small for config.data.size={size}; "
                 f"lower the size, or prepare the clip with --size {size}"
             )
-        self._view, self._factor = view, size / shorter
-        self.name = view.name
+        super().__init__(view)
+        self._factor = size / shorter
         height, width = (int(np.floor(side * self._factor + 1e-6)) for side in view.meta.size)
         self.meta = dataclasses.replace(view.meta, size=(height, width), camera=view.meta.camera.scaled(self._factor))
         self.track = view.track.scaled(self._factor)
@@ -100,14 +112,8 @@ class ResizedClip:
         image = self._view.background()
         return image if self._factor == 1 else resize_area(image, self._factor)
 
-    def audio(self) -> np.ndarray:
-        return self._view.audio()
 
-    def feature(self, name: str) -> np.ndarray | None:
-        return self._view.feature(name)
-
-
-class SelectedClip:
+class SelectedClip(DerivedView):
     """Frames `index` [F'] of a clip, in that order."""
 
     def __init__(self, view: ClipView, index: np.ndarray) -> None:
@@ -116,8 +122,8 @@ class SelectedClip:
             raise ValueError("select_frames needs a list of frame numbers that is not empty")
         if index.min() < 0 or index.max() >= view.meta.num_frames:
             raise IndexError(f"clip {view.name} has {view.meta.num_frames} frames, asked for {index.max()}")
-        self._view, self._index = view, index.astype(np.int64)
-        self.name = view.name
+        super().__init__(view)
+        self._index = index.astype(np.int64)
         self.meta = dataclasses.replace(view.meta, num_frames=len(index))
         self.track = view.track.take(self._index)
 
@@ -126,15 +132,6 @@ class SelectedClip:
 
     def mask(self, index: int) -> np.ndarray:
         return self._view.mask(int(self._index[index]))
-
-    def background(self) -> np.ndarray:
-        return self._view.background()
-
-    def audio(self) -> np.ndarray:
-        return self._view.audio()
-
-    def feature(self, name: str) -> np.ndarray | None:
-        return self._view.feature(name)
 
 
 def _packed_here(clips: Sequence[str], folder: Path) -> Path:

@@ -69,9 +69,9 @@ def _kept(run: Run, name: str | None, state: str | None) -> Path | None:
 
 def _choose(run: Run, name: str | None) -> ClipView:
     """The clip of that name or identity; the first when none is given."""
-    from jaxtalk.input.clips import open_clips
+    from jaxtalk.input.clips import reopen_clips
 
-    clips: Sequence[ClipView] = open_clips(run.config, run.workdir)
+    clips: Sequence[ClipView] = reopen_clips(run.config, run.workdir)
     chosen = [clip for clip in clips if name is None or name in (clip.name, clip.meta.identity)]
     if not chosen:
         known = ", ".join(clip.name for clip in clips)
