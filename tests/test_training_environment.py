@@ -64,7 +64,7 @@ def test_a_lonely_process_joins_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_incomplete_set_of_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jax.distributed, "initialize", lambda *_: pytest.fail("joined with nonsense"))
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **__: pytest.fail("joined with nonsense"))
     monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "localhost:1234")
     monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
     with pytest.raises(JaxtalkError, match="JAX_NUM_PROCESSES: 'two'"):

@@ -8,6 +8,10 @@ import jax
 
 from jaxtalk.errors import JaxtalkError
 
+# After training, the others wait at their end for the first process, which evaluates and renders; after JAX's own five
+# minutes they would give up and take it down with them.
+_SHUTDOWN_SECONDS = 24 * 3600
+
 
 def initialize(coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None) -> bool:
     """Joins this process to the others and says whether there are any. Call it before anything else touches JAX.
@@ -16,7 +20,7 @@ def initialize(coordinator: str | None = None, num_processes: int | None = None,
     $JAX_PROCESS_ID. With $JAXTALK_DISTRIBUTED=auto, JAX asks the cluster itself (TPU pods, Slurm, Open MPI).
     """
     if os.environ.get("JAXTALK_DISTRIBUTED") == "auto" and coordinator is None:
-        jax.distributed.initialize()
+        jax.distributed.initialize(shutdown_timeout_seconds=_SHUTDOWN_SECONDS)
         return True
     coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
     if not coordinator:
@@ -26,7 +30,7 @@ def initialize(coordinator: str | None = None, num_processes: int | None = None,
     if not 0 <= process_id < num_processes:
         raise JaxtalkError(f"JAX_PROCESS_ID: {process_id} is not below JAX_NUM_PROCESSES {num_processes}; "
                            "number the processes from 0")  # fmt: skip
-    jax.distributed.initialize(coordinator, num_processes, process_id)
+    jax.distributed.initialize(coordinator, num_processes, process_id, shutdown_timeout_seconds=_SHUTDOWN_SECONDS)
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 from typing import NamedTuple
 
@@ -73,14 +74,26 @@ def frame_bounds(
 def all_bounds(
     scene: Scene, sampling: SamplingConfig, size: tuple[int, int], rotation: np.ndarray, translation: np.ndarray
 ) -> np.ndarray:
-    """`frame_bounds` of any number of frames, in parts of one compiled size. [F, rows, columns, 2] float32."""
+    """`frame_bounds` of any number of frames, in parts of one compiled size. [F, rows, columns, 2] float32.
+
+    On a CPU device: a GPU adds up the points of a cell in any order, and a resumed run needs the same bits.
+    """
     count = len(rotation)
     padding = -count % FRAMES_AT_ONCE
     rotation, translation = (
         np.concatenate([a, np.repeat(a[-1:], padding, 0)]).astype(np.float32) for a in (rotation, translation)
     )
     parts = []
-    for start in range(0, count, FRAMES_AT_ONCE):
-        end = start + FRAMES_AT_ONCE
-        parts.append(np.asarray(frame_bounds(scene, sampling, size, rotation[start:end], translation[start:end])))
+    with _cpu():
+        for start in range(0, count, FRAMES_AT_ONCE):
+            end = start + FRAMES_AT_ONCE
+            parts.append(np.asarray(frame_bounds(scene, sampling, size, rotation[start:end], translation[start:end])))
     return np.concatenate(parts)[:count]
+
+
+def _cpu() -> contextlib.AbstractContextManager[object]:
+    """Computations within take place on a CPU device, where there is one (JAX_PLATFORMS=cuda leaves it out)."""
+    try:
+        return jax.default_device(jax.local_devices(backend="cpu")[0])
+    except RuntimeError:
+        return contextlib.nullcontext()
