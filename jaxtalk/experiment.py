@@ -13,9 +13,10 @@ from jaxtalk.progress import console
 
 
 def run(config: ml_collections.ConfigDict, workdir: str | Path) -> Path:
-    """Does everything that the config asks for and returns the report page. What is finished already is not redone.
+    """Does everything that the config asks for and returns the report page.
 
-    Several processes train together; the first one alone evaluates, renders and writes the page.
+    Stages that are finished are not trained again; evaluation, videos and the page are made anew. Several processes
+    train together; the first one alone evaluates, renders and writes the page.
     Raises `JaxtalkError` for input or settings that the user can mend.
     """
     from jaxtalk.evaluation.report import write_run_report

@@ -166,6 +166,9 @@ def test_another_config_is_refused_by_key_and_a_safe_one_is_not(workdir: Path, s
     with pytest.raises(JaxtalkError, match=r"data\.size is 64 there and 128 now"):
         train_stages(other, workdir, [], stages)
     train_stages(toy_config(**SETTINGS | {"keep_checkpoints": 3}), workdir, [], stages)
+    moved = toy_config(**SETTINGS)
+    moved.data.clips, moved.samples.babble_seconds = ("elsewhere/anna",), 2.0
+    train_stages(moved, workdir, [], stages)
     train_stages(toy_config(**SETTINGS), workdir, [], stages)
 
 

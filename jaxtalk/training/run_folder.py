@@ -19,14 +19,17 @@ from jaxtalk.config import as_plain
 from jaxtalk.errors import JaxtalkError
 
 # Settings that change neither what is trained nor how: a resumed run may have others. A name covers what is below it.
+# Folders of clips may have moved; what they hold is compared when they are opened (`input.clips`).
 SAFE_KEYS = (
     "evaluation",
+    "samples",
     "train.log_every",
     "train.preview_every",
     "train.checkpoint_every",
     "train.keep_checkpoints",
     "train.tensorboard",
     "train.fsdp",
+    "data.clips",
     "data.workers",
     "data.cache_bytes",
 )
