@@ -16,6 +16,12 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: made, or res
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Compile from shapes alone, print parameters, memory and FLOPs, exit.")
 
 
+def parse(arguments: list[str]) -> list[str]:
+    """Flags, with what is wrong in a config's name or settings as one line."""
+    with reported_errors():
+        return app.parse_flags_with_usage(arguments)
+
+
 def main(_: list[str]) -> None:
     quiet_libraries()
     with reported_errors():
@@ -31,4 +37,4 @@ def main(_: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main)
+    app.run(main, flags_parser=parse)
