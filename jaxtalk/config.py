@@ -6,6 +6,8 @@ A config file under `configs/` starts from `base()`, sets `method`, `model` and 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -110,3 +112,8 @@ def as_plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
         return value
 
     return typing.cast(dict[str, Any], plain(config))
+
+
+def config_sha256(config: ml_collections.ConfigDict) -> str:
+    """Hash of the resolved config, with its keys in order."""
+    return hashlib.sha256(json.dumps(as_plain(config), sort_keys=True).encode()).hexdigest()

@@ -10,8 +10,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-_BLOCK = 1 << 22
-
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
@@ -42,8 +40,5 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 def file_sha256(path: Path) -> str:
     """Hash of a file's content, hexadecimal."""
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

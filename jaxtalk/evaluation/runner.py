@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-import ml_collections
-
-from jaxtalk.config import as_plain
+from jaxtalk.config import config_sha256
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.evaluation.protocols import load_protocol
 from jaxtalk.evaluation.records import Settings, Subject
@@ -111,11 +108,6 @@ def _run_facts(run: Run, last: dict[str, Any]) -> dict[str, Any]:
         "state_sha256": last["state_sha256"],
         "versions": json.loads(versions.read_text()) if versions.is_file() else {},
     }
-
-
-def config_sha256(config: ml_collections.ConfigDict) -> str:
-    """Hash of the resolved config, with its keys in order."""
-    return hashlib.sha256(json.dumps(as_plain(config), sort_keys=True).encode()).hexdigest()
 
 
 def evaluate_and_print(

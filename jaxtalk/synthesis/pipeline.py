@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -15,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from jaxtalk.clip import Clip
-from jaxtalk.config import as_plain
+from jaxtalk.config import config_sha256
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.media.video import VideoWriter
 from jaxtalk.methods.api import Avatar, Drive, Run, load_method
+from jaxtalk.metrics import quantised
 from jaxtalk.progress import bar
 from jaxtalk.synthesis import poses, provenance
 from jaxtalk.synthesis.avatars import open_avatar, state_sha256
@@ -82,13 +81,14 @@ def synthesize(
         folder = stack.enter_context(FrameFolder(Path(frames_dir), note)) if frames_dir is not None else None
         video = stack.enter_context(VideoWriter(out, head.size, head.fps, audio=audio, comment=note))
         progress = stack.enter_context(bar(f"speaking {audio.name}", count))
+        done = 0
         for chunk in render(head, windows, motion, timer):
-            frames = np.round(255 * np.clip(chunk, 0, 1)).astype(np.uint8)
-            for frame in frames:
+            for frame in quantised(chunk, done):
                 video.write(frame)
                 if folder is not None:
                     folder.write(frame)
-            progress.advance(len(frames), f"{timer.fps:.1f} frames/s")
+            done += len(chunk)
+            progress.advance(len(chunk), f"{timer.fps:.1f} frames/s")
     sidecar = provenance.write_sidecar(out, entry)
     total = time.perf_counter() - started
     return SynthesisResult(out, sidecar, count, seconds, head.fps, timer.fps, count / total)
@@ -170,10 +170,9 @@ def _check_out(out: Path, audio: Path) -> None:
 
 
 def _run_record(run: Run) -> dict[str, Any]:
-    config = json.dumps(as_plain(run.config), sort_keys=True)
     return {
         "name": run.workdir.resolve().name,
         "method": run.config.method,
-        "config_sha256": hashlib.sha256(config.encode()).hexdigest(),
+        "config_sha256": config_sha256(run.config),
         "state_sha256": state_sha256(run.workdir),
     }

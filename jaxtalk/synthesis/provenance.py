@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from typing import Any
 from PIL import Image
 
 from jaxtalk import __version__
+from jaxtalk.datasets.files import file_sha256
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.media.container import MediaError
 from jaxtalk.media.video import probe
@@ -99,11 +99,6 @@ def verify(video: str | os.PathLike[str]) -> Report:
     else:
         return Report(True, _describe(video, "unchanged since it was made", entry), entry)
     return Report(False, _describe(video, finding, entry), entry)
-
-
-def file_sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_comment(video: Path) -> dict[str, Any] | None:
