@@ -7,6 +7,7 @@ uv run eval.py --workdir=runs/anna --protocol=self --max_frames=0      (every te
 from absl import app, flags
 
 from jaxtalk.errors import JaxtalkError, reported_errors
+from jaxtalk.flags import parse_flags
 from jaxtalk.progress import quiet_libraries
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run; nothing else is needed.")
@@ -30,4 +31,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -9,6 +9,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from jaxtalk.errors import JaxtalkError, reported_errors
+from jaxtalk.flags import parse_flags
 from jaxtalk.progress import quiet_libraries
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Settings: configs/NAME.py[:VARIANT].", lock_config=True)
@@ -16,17 +17,13 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: made, or res
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Compile from shapes alone, print parameters, memory and FLOPs, exit.")
 
 
-def parse(arguments: list[str]) -> list[str]:
-    """Flags, with what is wrong in a config's name or settings as one line."""
-    with reported_errors():
-        return app.parse_flags_with_usage(arguments)
-
-
 def main(_: list[str]) -> None:
     quiet_libraries()
     with reported_errors():
         from jaxtalk import experiment
 
+        if _CONFIG.value is None:
+            raise JaxtalkError("--config is missing: name the settings, e.g. --config=configs/demo.py")
         if _DRY_RUN.value:
             experiment.dry_run(_CONFIG.value)
         elif not _WORKDIR.value:
@@ -36,5 +33,4 @@ def main(_: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("config")
-    app.run(main, flags_parser=parse)
+    app.run(main, flags_parser=parse_flags)

@@ -116,12 +116,17 @@ def _apply(config: ml_collections.ConfigDict, setting: str) -> None:
     if key == "clip":
         config.data.clips = (*config.data.clips, text)
         return
-    if key == "steps":
-        _set_steps(config, int(text))
-        return
     try:
+        if key == "steps":
+            _set_steps(config, int(text))
+            return
         config.update_from_flattened_dict({SHORT.get(key, key): _value(text)})
-    except (KeyError, AttributeError, TypeError, ValueError) as error:
+    except (KeyError, AttributeError) as error:
+        known = ", ".join(("clip", "steps", *SHORT))
+        raise JaxtalkError(
+            f"configs/ad_nerf.py: {setting}: no such setting; give its path in the config, or one of {known}"
+        ) from error
+    except (TypeError, ValueError) as error:
         raise JaxtalkError(f"configs/ad_nerf.py: {setting}: {' '.join(str(error.args[0]).split())}") from error
 
 

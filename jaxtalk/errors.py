@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import sys
 from collections.abc import Iterator
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_UNREACHABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
 class JaxtalkError(Exception):
@@ -15,18 +19,19 @@ class JaxtalkError(Exception):
 def reported_errors() -> Iterator[None]:
     """Prints a `JaxtalkError` as one line on stderr and exits with code 2; other errors keep their traceback.
 
-    A full disk is a user's problem too: `OSError` with errno ENOSPC is reported the same way.
+    A full disk and a place that cannot be written to are the user's to mend, too, and reported the same way.
     """
-    import errno
-
     try:
         yield
     except JaxtalkError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        where = error.filename or "the output"
+        if error.errno in _FULL:
+            print(f"error: no space left on the device while writing {where}; free some and run again", file=sys.stderr)
+        elif error.errno in _UNREACHABLE:
+            print(f"error: {where}: {error.strerror}; name a place that you may write to", file=sys.stderr)
+        else:
             raise
-        where = error.filename or "the output folder"
-        print(f"error: no space left on the device while writing {where}; free some and run again", file=sys.stderr)
         sys.exit(2)

@@ -15,6 +15,7 @@ PACKAGE = ROOT / "jaxtalk"
 # A package may import those before it, never those after it.
 ORDER = (
     "errors",
+    "flags",
     "progress",
     "clip",
     "config",
