@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -315,3 +316,14 @@ def test_the_plate_shows_the_wall_and_no_ghost() -> None:
     assert np.abs(image[seen].astype(int) - wall[seen]).max() <= 1
     assert 0.02 < (~seen).mean() < 0.4
     assert np.abs(image[~seen].astype(int) - wall[~seen]).mean() < 15  # a smooth guess, not the red person
+
+
+def test_start_up_notes_of_c_libraries_are_dropped_and_nothing_else(capfd: pytest.CaptureFixture[str]) -> None:
+    from jaxtalk.preparation.landmarks import _hushed_start
+
+    os.write(2, b"before ")
+    with pytest.raises(RuntimeError), _hushed_start():
+        os.write(2, b"note ")
+        raise RuntimeError
+    os.write(2, b"after")
+    assert capfd.readouterr().err == "before after"

@@ -203,6 +203,6 @@ def test_ict_takes_a_converted_file_and_refuses_another(cache: Path, tmp_path: P
     check_converted(weights.get("ict_facekit", source=kept), neutral)
     np.savez(tmp_path / "other.npz", neutral=np.zeros(3))
     for bad in (tmp_path / "other.npz", tmp_path / "FaceXModel" / "jawOpen.obj"):
-        with pytest.raises(JaxtalkError, match="not a converted ICT-FaceKit file"):
+        with pytest.raises(JaxtalkError, match=f"{bad}: not a converted ICT-FaceKit file"):
             weights.get("ict_facekit", source=bad)
     check_converted(cache / "ict_facekit.npz", neutral)

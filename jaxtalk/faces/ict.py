@@ -51,7 +51,7 @@ def load_ict(path: str | Path | None = None) -> FaceModel:
             names = tuple(str(name) for name in data["expression_names"])
     except Exception as error:  # numpy, zip and zlib have no common error for a damaged file
         raise JaxtalkError(
-            f"{file}: not a converted ICT-FaceKit file ({error}); `jaxtalk weights get ict_facekit`"
+            f"{file}: not a converted ICT-FaceKit file; make one with `jaxtalk weights get ict_facekit`"
         ) from error
     if neutral.shape != (NUM_VERTICES, 3):
         raise JaxtalkError(f"{file}: mesh of {len(neutral)} vertices, ICT-FaceKit Light has {NUM_VERTICES}")

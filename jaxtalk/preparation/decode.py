@@ -56,8 +56,10 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
     """Opens a media file; damage anywhere inside the block becomes one `JaxtalkError`."""
     import av
 
+    if path.is_dir():
+        raise JaxtalkError(f"{path}: a folder; give the path of a file")
     if not path.is_file():
-        raise JaxtalkError(f"{path}: no such file; give the path of a video")
+        raise JaxtalkError(f"{path}: no such file; check the path")
     if path.stat().st_size == 0:
         raise JaxtalkError(f"{path}: the file is empty; copy or record it again")
     try:
@@ -65,7 +67,9 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
             yield container
     except av.error.FFmpegError as error:
         reason = error.strerror or type(error).__name__
-        raise JaxtalkError(f"{path}: not a readable video ({reason}); re-encode it, e.g. to H.264 mp4") from error
+        raise JaxtalkError(
+            f"{path}: not readable as video or sound ({reason}); re-encode it, e.g. to H.264 mp4"
+        ) from error
 
 
 def probe(path: Path) -> VideoInfo:

@@ -5,8 +5,10 @@ Every face has 478 points: 468 of the canonical mesh and 5 + 5 of the irises.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,8 @@ class Landmarker:
                 f"{model}: no landmarker here; run `jaxtalk weights get face_landmarker` or pass --landmarker FILE"
             )
         self._video, self._milliseconds = video, -1
-        self._mediapipe = _import_mediapipe()
+        with _hushed_start():
+            self._mediapipe = _import_mediapipe()
         tasks = self._mediapipe.tasks
         options = tasks.vision.FaceLandmarkerOptions(
             base_options=tasks.BaseOptions(model_asset_path=str(model)),
@@ -51,7 +54,8 @@ class Landmarker:
             output_facial_transformation_matrixes=True,
         )
         try:
-            self._landmarker = tasks.vision.FaceLandmarker.create_from_options(options)
+            with _hushed_start():
+                self._landmarker = tasks.vision.FaceLandmarker.create_from_options(options)
         except OSError as error:
             raise _library_error(error) from error
         except (RuntimeError, ValueError) as error:
@@ -91,9 +95,24 @@ def _face(points: Any, shapes: Any, matrix: np.ndarray, width: int, height: int)
     return Face(coordinates, values, (left @ right).astype(np.float32))
 
 
+@contextlib.contextmanager
+def _hushed_start() -> Iterator[None]:
+    """Drops what MediaPipe's C++ parts write to stderr while they start: it logs before any setting of it counts.
+
+    Failures come as exceptions all the same.
+    """
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def _import_mediapipe() -> Any:
-    os.environ.setdefault("GLOG_minloglevel", "2")  # its start-up notes say nothing to a user
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         import mediapipe
         from mediapipe.tasks import python as tasks

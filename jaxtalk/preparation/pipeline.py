@@ -69,7 +69,7 @@ class Run:
     def _check_length(self, seconds: float) -> None:
         if seconds < LEAST_SECONDS - 1e-6:
             raise JaxtalkError(f"{self.job.video}: {max(seconds, 0):.2f} s of picture with sound; at least "
-                               f"{LEAST_SECONDS:g} s are needed")  # fmt: skip
+                               f"{LEAST_SECONDS:g} s are needed: give more of the video")  # fmt: skip
 
     # --- crop, frames, landmarks
 
@@ -132,7 +132,7 @@ class Run:
         selection = gaps.select(self.face.found, self.options.fps)
         if len(selection.kept) / self.options.fps < LEAST_SECONDS - 1e-6:
             raise JaxtalkError(f"{self.job.video}: a face in only {len(selection.kept)} frames; at least "
-                               f"{LEAST_SECONDS:g} s are needed")  # fmt: skip
+                               f"{LEAST_SECONDS:g} s are needed: give more of the video")  # fmt: skip
         return selection
 
     @cached_property

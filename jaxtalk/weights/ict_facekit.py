@@ -104,12 +104,12 @@ def assemble(pieces: Path, out: Path) -> None:
         )
 
 
-def check(path: Path) -> None:
-    """Raises `JaxtalkError` unless `path` is a converted ICT-FaceKit file."""
+def check(path: Path, name: str) -> None:
+    """Raises `JaxtalkError` unless `path` is a converted ICT-FaceKit file; `name` is what the user calls it."""
     try:
         with np.load(path) as data:
             missing = sorted(set(KEYS) - set(data.files))
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise JaxtalkError(f"{path.name}: not a converted ICT-FaceKit file ({error}); {_MEND}") from error
+        raise JaxtalkError(f"{name}: not a converted ICT-FaceKit file; {_MEND}") from error
     if missing:
-        raise JaxtalkError(f"{path.name}: not a converted ICT-FaceKit file ({missing[0]} is missing); {_MEND}")
+        raise JaxtalkError(f"{name}: not a converted ICT-FaceKit file ({missing[0]} is missing); {_MEND}")

@@ -99,7 +99,7 @@ def _get_ict(entry: Weights, where: str, target: Path) -> None:
     if "://" not in where and Path(where).is_file():
         with _temporary(target) as file:
             _copy(where, file)
-            ict_facekit.check(file)
+            ict_facekit.check(file, where)
             os.replace(file, target)
         return
     pieces = target.with_suffix(".partial")  # vertices of each OBJ: a download that was cut goes on from there
