@@ -104,8 +104,15 @@ def prepare(video: Path, out: Path, consent: Path | None, **options: Any) -> Non
     jaxtalk synthetic --out clips --identities 8 --utterances 4 --seconds 10
     """)
 @click.option("--out", type=_FILE, required=True, help="Folder for the clips.")
-@click.option("--identities", default=4, show_default=True, help="Number of speakers.")
-@click.option("--utterances", "utterances_per_identity", default=2, show_default=True, help="Clips of each speaker.")
+@click.option("--identities", type=click.IntRange(min=1), default=4, show_default=True, help="Number of speakers.")
+@click.option(
+    "--utterances",
+    "utterances_per_identity",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Clips of each speaker.",
+)
 @click.option("--seconds", default=8.0, show_default=True, help="Length of each clip.")
 @click.option("--size", default=128, show_default=True, help="Side of the frames, pixels.")
 @click.option("--seed", default=0, show_default=True, help="Other seeds give other people.")
@@ -146,7 +153,9 @@ def pack(clips: tuple[Path, ...], out: Path, held_out: tuple[str, ...]) -> None:
 @click.option("--frames-dir", type=_FILE, help="Write the frames as PNG files here, too.")
 @click.option("--features", type=_FILE, help="The speech's features made elsewhere (.npy), for runs that read them.")
 def synthesize(workdir: Path, audio: Path, out: Path, **options: Any) -> None:
-    """Let a trained head say the speech of a file: an mp4 with sound.
+    """Let a trained head say the speech of a file.
+
+    Writes an mp4 with that sound, and its provenance beside it.
 
     The head's movement: hold keeps one pose, loop and mirror repeat the training clip's, and a CLIP lends its own.
     """
@@ -163,9 +172,9 @@ def synthesize(workdir: Path, audio: Path, out: Path, **options: Any) -> None:
     """)
 @click.argument("file", type=_FILE)
 def verify(file: Path) -> None:
-    """Tell whether FILE is a video of ours, and what it was made from.
+    """Tell whether FILE was made by jaxtalk, and from what.
 
-    Exit code 0: it is, unchanged. 1: no provenance, or changed since. 2: no such file.
+    Exit code 0: it is, and no record contradicts it. 1: no provenance, or changed since. 2: no such file.
     """
     from jaxtalk.synthesis.provenance import verify as check
 
@@ -179,8 +188,10 @@ def verify(file: Path) -> None:
     jaxtalk bench --config configs/ad_nerf.py:paper --size 512 --out bench.json
     """)
 @click.option("--config", required=True, metavar="FILE.py[:VARIANT]", help="A training config.")
-@click.option("--size", type=int, help="Side of the frames, pixels; the config's when not given.")
-@click.option("--seconds", default=10.0, show_default=True, help="Time for each measurement.")
+@click.option("--size", type=click.IntRange(8, 4096), help="Side of the frames, pixels; the config's when not given.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=0), default=10.0, show_default=True, help="Time for each measurement."
+)
 @click.option("--clip", type=_FILE, help="A prepared clip in place of a synthetic speaker.")
 @click.option("--out", type=_FILE, help="Write the figures as JSON here.")
 def bench(config: str, size: int | None, seconds: float, clip: Path | None, out: Path | None) -> None:
