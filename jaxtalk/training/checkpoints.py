@@ -150,16 +150,29 @@ class Checkpoints:
 
 
 def load_model(folder: Path, step: int, abstract: State) -> State:
-    """{"params", "stats", "ema"} of a checkpoint, without its optimiser. Raises `JaxtalkError` where it is damaged."""
+    """{"params", "stats", "ema"} of a checkpoint, without its optimiser. Raises `JaxtalkError` where it is damaged.
+
+    Every process calls it, unless `abstract` lies on devices of this process alone: then no other is waited for.
+    """
     model = {name: abstract[name] for name in _PARTS["model"]}
+    alone = jax.process_count() > 1 and all(leaf.sharding.is_fully_addressable for leaf in jax.tree.leaves(model))
     try:
-        with ocp.training.Checkpointer(folder.absolute()) as orbax:
-            return _load(orbax, step, model, ("model",))
+        with _reading_alone() if alone else contextlib.nullcontext():
+            return ocp.load_checkpointables(folder.absolute() / str(step), {"model": model})["model"]
     except Exception as error:
         raise JaxtalkError(
             f"{folder / str(step)}: the checkpoint cannot be read ({_reason(error)}); "
             "delete it and run train.py again, which continues from the one before"
         ) from error
+
+
+def _reading_alone() -> ocp.Context:
+    """Orbax meets the other processes at barriers unless told which take part."""
+    index = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process {index} alone"
+    )
+    return ocp.Context(multiprocessing_options=options)
 
 
 def _load(orbax: ocp.training.Checkpointer, step: int, abstract: State, parts: tuple[str, ...]) -> State:
