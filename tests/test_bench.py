@@ -99,9 +99,13 @@ def figures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> bench.Figures:
     monkeypatch.setattr(runner, "load_method", lambda name: method)
     config = base()
     config.method = "fake"
-    result = bench.run_bench(config.lock(), size=16, seconds=0.1, clip=clip.path, out=tmp_path / "bench.json")
+    result = bench.run_bench(
+        config.lock(), size=16, seconds=0.1, clip=clip.path, out=tmp_path / "figures" / "bench.json"
+    )
     assert fitted[0]["second"].kernel.shape == (IN, OUT)  # type: ignore[attr-defined]
-    assert json.loads((tmp_path / "bench.json").read_text()) == json.loads(json.dumps(dataclasses.asdict(result)))
+    assert json.loads((tmp_path / "figures" / "bench.json").read_text()) == json.loads(
+        json.dumps(dataclasses.asdict(result))
+    )
     assert not list(tmp_path.glob("*.partial"))
     return result
 

@@ -145,6 +145,13 @@ def test_a_run_refuses_clips_that_changed(source: Clip, tmp_path: Path) -> None:
         open_clips(_config(other.path), both)
 
 
+def test_a_run_that_has_not_begun_is_told_from_one_without_clips(source: Clip, tmp_path: Path) -> None:
+    config = base()
+    config.data.clips = (str(source.path),)
+    with pytest.raises(JaxtalkError, match=f"{tmp_path}: training has not begun"):
+        reopen_clips(config, tmp_path)
+
+
 def test_open_clips_of_a_packed_dataset(source: Clip, tmp_path: Path) -> None:
     others = [write_fake_clip(tmp_path / "clips" / n, seconds=0.2, size=48, seed=4, identity=n) for n in ("ann", "ben")]
     dataset = pack([source.path, *(clip.path for clip in others)], tmp_path / "set", held_out=["ben"])

@@ -72,6 +72,8 @@ def run_bench(
     settings = (load_config(config) if isinstance(config, str) else config).copy_and_resolve_references()
     if size is not None:
         settings.data.size = size
+    if out is not None:  # before anything is measured, so that no figures are lost to a place that cannot be made
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="jaxtalk-bench-") as folder, _no_compile_cache():
         figures = _measure(name, settings, Path(folder), seconds, None if clip is None else Path(clip))
     print_table(figures)

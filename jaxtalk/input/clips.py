@@ -44,6 +44,8 @@ def reopen_clips(config: ml_collections.ConfigDict, workdir: Path | str) -> list
 
     For what comes after training: it needs nothing but the run folder.
     """
+    if not config.data.dataset and not (Path(workdir) / "dataset" / INDEX_FILE).is_file():
+        raise JaxtalkError(f"{workdir}: training has not begun; run train.py with this --workdir")
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.data.clips = ()

@@ -55,6 +55,7 @@ class VideoWriter:
         self._partial = self.path.with_name(self.path.name + ".partial")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._partial.touch()  # libav opens the file at the first packet, and does not name it
             self._container = av.open(str(self._partial), "w", format="mp4", options={"movflags": "+faststart"})
         except OSError as error:
             raise MediaError(f"{self.path}: cannot be written ({error.strerror}); name another file") from error
