@@ -61,7 +61,7 @@ def find_crop(path: Path, info: VideoInfo, landmarker: Landmarker, start: float,
             faces.append(found[0])
     if not faces:
         raise JaxtalkError(f"{path}: no face in any of {looked} pictures over the video; give a video of a talking head"
-                           " that faces the camera and fills a fifth of the picture's height or more")  # fmt: skip
+                           " that faces the camera and is not small in the picture")  # fmt: skip
     boxes = np.stack([face.box for face in faces])
     height = float(np.median(boxes[:, 3] - boxes[:, 1]))
     if height < MIN_FACE_PIXELS:
