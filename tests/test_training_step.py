@@ -112,10 +112,13 @@ def test_a_phase_waits_for_its_turn_and_touches_its_networks_alone() -> None:
 
 
 def test_averaged_parameters_follow_the_closed_form() -> None:
-    """EMA after n steps = d^n p_0 + (1 - d) sum_k d^(n - k) p_k."""
+    """p_k is left with (1 - d_k) d_k+1 ... d_n of the average, d_k the decay of step k: at first (1 + k) / (10 + k)."""
     states, _, _ = regression_run()
+    decays = np.minimum(0.8, [(1 + step) / (10 + step) for step in range(6)])
+    left = [np.prod(decays[k:]) * (1 - decays[k - 1] if k else 1) for k in range(7)]
+    assert left[0] < 1e-3 and np.isclose(sum(left), 1)
     params = [jax.tree.map(lambda a: np.asarray(a, np.float64), state["params"]) for state in states]
-    expected = jax.tree.map(lambda *p: 0.8**6 * p[0] + 0.2 * sum(0.8 ** (6 - k) * p[k] for k in range(1, 7)), *params)
+    expected = jax.tree.map(lambda *p: sum(weight * value for weight, value in zip(left, p, strict=True)), *params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), states[-1]["ema"], expected)
 
 

@@ -78,7 +78,9 @@ class Stage(Protocol):
     batch_size: int  # examples per step over all processes
     needs: tuple[str, ...]  # earlier stages whose networks are loaded, frozen, beside this one's; own names hide theirs
     init_from: Mapping[str, str]  # own network -> earlier stage whose final (averaged) parameters it starts from
-    ema_decay: float | None  # exponential moving average of the parameters, used for preview, fit and evaluation
+    # Exponential moving average of the parameters, used for preview, fit and evaluation. At step t its decay is at
+    # most (1 + t) / (10 + t), so that the initial values are soon forgotten.
+    ema_decay: float | None
 
     def networks(self, key: jax.Array) -> Networks:
         """Builds this stage's own networks. Runs under `jax.eval_shape` and under `jax.jit`."""

@@ -119,7 +119,8 @@ def make_step(plan: Plan, log_every: int) -> StepFn:
         state["log"] = _add_to_log(plan, state, jnp.concatenate(values), jnp.stack(ran), log_every)
         state["bad"] = _first_bad(plan, state, jnp.concatenate(values))
         if plan.stage.ema_decay is not None:
-            decay = plan.stage.ema_decay
+            # Shorter at first, or the average of a short run would still hold the initial values.
+            decay = jnp.minimum(plan.stage.ema_decay, (1 + state["step"]) / (10 + state["step"]))
             state["ema"] = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state["ema"], state["params"])
         state["step"] = state["step"] + 1
         count = state["log"]["count"]
