@@ -71,7 +71,7 @@ def install(
     stages = (SimpleNamespace(name="field"),)
     method = SimpleNamespace(fit=fit, audio_feature=lambda config: SPEC, stages=lambda config: stages)
     monkeypatch.setattr("jaxtalk.evaluation.runner.load_method", lambda name: method)
-    monkeypatch.setattr("jaxtalk.input.clips.open_clips", lambda config, workdir: list(clips))
+    monkeypatch.setattr("jaxtalk.input.clips.reopen_clips", lambda config, workdir: list(clips))
     monkeypatch.setattr(
         "jaxtalk.training.run.open_run", lambda path: SimpleNamespace(workdir=Path(path), config=config)
     )

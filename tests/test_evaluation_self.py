@@ -218,7 +218,7 @@ def test_the_run_folder_is_enough(clips: list[Clip], tmp_path: Path, monkeypatch
     """The clips that a run packed are opened even when their folders are gone."""
     import shutil
 
-    from jaxtalk.input.clips import open_clips  # the true one: `install` puts another in its place
+    from jaxtalk.input.clips import open_clips, reopen_clips  # the true one: `install` puts another in its place
 
     folder = shutil.copytree(clips[0].path, tmp_path / "ball")
     listening_method.install(monkeypatch, tmp_path / "run", clips[:1])
@@ -226,7 +226,7 @@ def test_the_run_folder_is_enough(clips: list[Clip], tmp_path: Path, monkeypatch
 
     config = open_run(tmp_path / "run").config
     config.data.clips = (str(folder),)
-    monkeypatch.setattr("jaxtalk.input.clips.open_clips", open_clips)
+    monkeypatch.setattr("jaxtalk.input.clips.reopen_clips", reopen_clips)
     open_clips(config, tmp_path / "run")  # as training does
     shutil.rmtree(folder)
     assert evaluate(tmp_path / "run", "self", max_frames=2, video_seconds=0)["clips"].keys() == {"ball"}

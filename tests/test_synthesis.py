@@ -42,7 +42,7 @@ def fits(monkeypatch: pytest.MonkeyPatch, clips: list[Clip]) -> list[str]:
 def _install(monkeypatch: pytest.MonkeyPatch, method: Callable[[], types.SimpleNamespace], clips: list[Clip]) -> None:
     for module in (avatars, pipeline):
         monkeypatch.setattr(module, "load_method", lambda name: method())
-    monkeypatch.setattr("jaxtalk.input.clips.open_clips", lambda config, workdir: clips)
+    monkeypatch.setattr("jaxtalk.input.clips.reopen_clips", lambda config, workdir: clips)
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_an_avatar_needs_no_dataset(
     def gone(config: object, workdir: Path) -> list[Clip]:
         raise JaxtalkError("the dataset is gone")
 
-    monkeypatch.setattr("jaxtalk.input.clips.open_clips", gone)
+    monkeypatch.setattr("jaxtalk.input.clips.reopen_clips", gone)
     head, origin = avatars.open_avatar(run, "b")
     assert head.name == "b" and origin["identity"] == "ball1" and fits == ["b"]
     run.config.data.clips = ("clips/b",)  # the run's first clip is known without opening it
