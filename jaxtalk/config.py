@@ -30,6 +30,8 @@ def base() -> ml_collections.ConfigDict:
             "clips": (),  # folders made by `jaxtalk prepare`; packed into WORKDIR/dataset at the first run
             "dataset": "",  # or an already packed dataset (`jaxtalk pack`)
             "identities": (),  # of a packed dataset, train on these only; empty: all of its training split
+            "held_out": (),  # identities that are packed with the others and never trained on: for `fewshot`
+            "same_person": (),  # "a=b": two identities that are one person, held out together
             "size": 64,  # frames are resized to this many pixels on their shorter side
             "audio_feature": "mfcc",  # mfcc, mel, or deepspeech (a file of the user's)
             "test_seconds": 10.0,  # last part of each clip, never trained on
@@ -61,6 +63,11 @@ def base() -> ml_collections.ConfigDict:
         {
             "protocols": (),  # run by train.py after training
             "max_frames": 50,  # evenly spaced over the test frames; 0: all
+            "fewshot": {  # what the protocol `fewshot` adapts with, every length with every number of steps
+                "seconds": (),  # of a held-out clip, from its start
+                "steps": (),  # 0: the base model as it is
+                "from_scratch": False,  # the same steps without base training, too
+            },
         }
     )
     config.samples = ml_collections.ConfigDict(

@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxtalk.clip import Clip
+from jaxtalk.clip import Clip, ClipView
 from jaxtalk.config import base
-from jaxtalk.datasets import open_packed, pack
+from jaxtalk.datasets import open_packed, pack, read_manifest
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.input import cache as cache_module
 from jaxtalk.input.clips import (
     ResizedClip,
+    held_out_clips,
     open_clips,
     reopen_clips,
     select_frames,
+    split_by_person,
     training_part,
     working_clips,
 )
@@ -224,3 +226,69 @@ def test_training_part_leaves_out_test_and_guard(source: Clip) -> None:
     assert training_part(source, _config(test_seconds=0.0).data).meta.num_frames == 15
     with pytest.raises(JaxtalkError, match=r"clip ball: a clip of 0\.6 s leaves no frames to train on"):
         training_part(source, _config().data)
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> dict[str, Path]:
+    """Clips of three names, two of them the same person, and a second clip of the first."""
+    clips = (("ann_1", "ann"), ("ann_2", "ann"), ("ben_1", "ben"), ("cara_1", "cara"))
+    return {
+        name: write_fake_clip(tmp_path / "clips" / name, seconds=0.2, size=32, seed=i, identity=who).path
+        for i, (name, who) in enumerate(clips)
+    }
+
+
+def _names(views: list[ClipView]) -> list[str]:
+    return [view.name for view in views]
+
+
+def test_held_out_persons_are_packed_and_not_learnt_from(people: dict[str, Path], tmp_path: Path) -> None:
+    config, run = _config(*people.values(), held_out=("ann",)), tmp_path / "run"
+    assert _names(open_clips(config, run)) == ["ben_1", "cara_1"]
+    assert _names(held_out_clips(config, run)) == ["ann_1", "ann_2"]
+    split = split_by_person(config, run)
+    assert {name: entry.split for name, entry in split.clips.items()} == {
+        "ann_1": "test", "ann_2": "test", "ben_1": "train", "cara_1": "train"
+    }  # fmt: skip
+    assert read_manifest(run / "dataset").sha256 == split.sha256, "the packed collection has the same split"
+    shutil.rmtree(tmp_path / "clips")
+    assert _names(reopen_clips(config, run)) == ["ben_1", "cara_1"]
+    first = held_out_clips(config, run)[0]
+    assert first.meta.size == (32, 32) and first.frame(0).any()
+
+
+def test_one_person_under_two_names_is_held_out_whole(people: dict[str, Path], tmp_path: Path) -> None:
+    config = _config(*people.values(), held_out=("ann",), same_person=("cara=ann", "ben=stranger"))
+    assert _names(open_clips(config, tmp_path / "run")) == ["ben_1"]
+    assert _names(held_out_clips(config, tmp_path / "run")) == ["ann_1", "ann_2", "cara_1"]
+
+
+def test_the_test_split_of_a_dataset_is_held_out_too(people: dict[str, Path], tmp_path: Path) -> None:
+    dataset = pack(people.values(), tmp_path / "set", held_out=["ben"])
+    config = _config(dataset=str(dataset), held_out=("cara",))
+    assert _names(open_clips(config, tmp_path / "run")) == ["ann_1", "ann_2"]
+    assert _names(held_out_clips(config, tmp_path / "run")) == ["cara_1", "ben_1"]
+    # Names to train on choose among those that are not held out, and hide nobody who is.
+    config = _config(dataset=str(dataset), identities=("ann", "ben"))
+    assert _names(open_clips(config, tmp_path / "run")) == ["ann_1", "ann_2"]
+    assert _names(held_out_clips(config, tmp_path / "run")) == ["ben_1"]
+
+
+def test_held_out_mistakes_are_one_line(people: dict[str, Path], tmp_path: Path) -> None:
+    requests: list[tuple[dict[str, object], str]] = [
+        ({"held_out": ("zoe",)}, "'zoe' has no clip; known are ann, ben, cara"),
+        ({"held_out": ("ann", "ben", "cara")}, "every clip is held out"),
+        ({"same_person": ("ann",)}, "'ann' is no pair"),
+        ({"same_person": ("a=b=c",)}, "'a=b=c' is no pair"),
+    ]
+    for number, (settings, words) in enumerate(requests):
+        with pytest.raises(JaxtalkError, match=words) as caught:
+            open_clips(_config(*people.values(), **settings), tmp_path / str(number))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_config_of_before_knows_nobody_held_out(source: Clip, tmp_path: Path) -> None:
+    config = _config(source.path)
+    del config.data["held_out"], config.data["same_person"]
+    assert _names(open_clips(config, tmp_path / "run")) == ["ball"]
+    assert held_out_clips(config, tmp_path / "run") == []

@@ -29,6 +29,7 @@ def pack(
     out: Path | str,
     manifest: Manifest | None = None,
     held_out: Sequence[str] | int = (),
+    same_person: Sequence[tuple[str, str]] = (),
 ) -> Path:
     """Packs clip folders into `out`, unless it holds exactly these clips already, undamaged.
 
@@ -40,6 +41,7 @@ def pack(
         out: the dataset's folder.
         manifest: a split made before (`make_manifest`); must name exactly these clips with their hashes.
         held_out: without a manifest: identities of the test split, or how many to draw.
+        same_person: without a manifest: pairs of identities that are one person and stand on one side.
 
     Raises:
         JaxtalkError: a clip is unreadable or incomplete, two have one name, the manifest does not fit, or `out` is
@@ -55,7 +57,8 @@ def pack(
         fingerprints = {clip.name: _fingerprint(clip) for clip in opened}
         digests = {clip.name: _digest_unless_known(clip, fingerprints[clip.name], known) for clip in opened}
         if manifest is None:
-            manifest = make_manifest({clip.name: (clip.meta.identity, digests[clip.name]) for clip in opened}, held_out)
+            known_as = {clip.name: (clip.meta.identity, digests[clip.name]) for clip in opened}
+            manifest = make_manifest(known_as, held_out, same_person=same_person)
         else:
             _check_manifest(manifest, opened, digests)
         if known and _same(out, manifest, opened):

@@ -10,8 +10,9 @@ import ml_collections
 import numpy as np
 
 from jaxtalk.clip import ClipView
-from jaxtalk.datasets import changed_clips, open_packed, pack, time_split
+from jaxtalk.datasets import Manifest, changed_clips, make_manifest, open_packed, pack, read_manifest, time_split
 from jaxtalk.datasets.packed import INDEX_FILE, PackedClip, read_index
+from jaxtalk.datasets.splits import TEST, TRAIN
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.input.cache import cached
 from jaxtalk.input.resize import resize_area, resize_labels
@@ -23,33 +24,83 @@ def open_clips(config: ml_collections.ConfigDict, workdir: Path | str) -> list[C
 
     `config.data.dataset` names a packed dataset, of which the training split is opened, or `config.data.clips` the
     folders that are packed into WORKDIR/dataset at the first run. Afterwards the folders are not needed, and where
-    they are there they must not have changed. Decoded frames lie in WORKDIR/cache up to `config.data.cache_bytes`.
+    they are there they must not have changed. Held-out persons are left out (`held_out_clips` opens them). Decoded
+    frames lie in WORKDIR/cache up to `config.data.cache_bytes`.
 
     Raises:
         JaxtalkError: nothing to open, a clip that changed, was damaged, or is smaller than `config.data.size`.
     """
-    data, workdir = config.data, Path(workdir)
-    packed: list[PackedClip]
-    if data.dataset:
-        if data.clips:
-            raise JaxtalkError("config.data: both clips and dataset are set; leave one of them empty")
-        packed = open_packed(data.dataset, "train", tuple(data.identities), verify=False)
-    else:
-        packed = open_packed(_packed_here(tuple(data.clips), workdir / "dataset"), "all", tuple(data.identities))
-    return working_clips(packed, data.size, workdir / "cache", data.cache_bytes)
+    return _open_side(config, Path(workdir), TRAIN)
 
 
 def reopen_clips(config: ml_collections.ConfigDict, workdir: Path | str) -> list[ClipView]:
-    """What a run has packed, as `open_clips` opened it, wherever the clip folders are now and whatever became of them.
+    """What a run learns from, as `open_clips` opened it, wherever the clip folders are now and whatever became of them.
 
     For what comes after training: it needs nothing but the run folder.
     """
-    if not config.data.dataset and not (Path(workdir) / "dataset" / INDEX_FILE).is_file():
+    return open_clips(_packed_already(config, Path(workdir)), workdir)
+
+
+def held_out_clips(config: ml_collections.ConfigDict, workdir: Path | str) -> list[ClipView]:
+    """The clips of persons that the run never learns from: `config.data.held_out` and whoever is the same person, and
+    the test split of a packed dataset. Empty where there are none. Opened as `reopen_clips` does, from the run folder.
+    """
+    return _open_side(_packed_already(config, Path(workdir)), Path(workdir), TEST)
+
+
+def split_by_person(config: ml_collections.ConfigDict, workdir: Path | str) -> Manifest:
+    """Who of the packed collection of a run is learnt from, and who is held out.
+
+    Raises:
+        JaxtalkError: a held-out identity that no clip has, or a pair of `config.data.same_person` that is no "a=b".
+    """
+    manifest, pairs = read_manifest(_dataset(config, Path(workdir))), same_person(config.data)
+    apart = {entry.identity for entry in manifest.clips.values() if entry.split == TEST}
+    clips = {name: (entry.identity, entry.sha256) for name, entry in manifest.clips.items()}
+    held_out = sorted(apart | set(config.data.get("held_out", ())))
+    return make_manifest(clips, held_out, same_person=dict.fromkeys((*manifest.same_person, *pairs)))
+
+
+def same_person(data: ml_collections.ConfigDict) -> tuple[tuple[str, str], ...]:
+    """The pairs of `config.data.same_person`. Raises `JaxtalkError` for one that is no "a=b"."""
+    pairs = []
+    for text in data.get("same_person", ()):
+        first, _, second = text.partition("=")
+        if not first or not second or "=" in second:
+            raise JaxtalkError(f"config.data.same_person: {text!r} is no pair; write two identities as 'a=b'")
+        pairs.append((first, second))
+    return tuple(pairs)
+
+
+def _packed_already(config: ml_collections.ConfigDict, workdir: Path) -> ml_collections.ConfigDict:
+    """The config without the folders of clips. Raises `JaxtalkError` where they have not been packed yet."""
+    if not config.data.dataset and not (workdir / "dataset" / INDEX_FILE).is_file():
         raise JaxtalkError(f"{workdir}: training has not begun; run train.py with this --workdir")
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.data.clips = ()
-    return open_clips(config, workdir)
+    return config
+
+
+def _dataset(config: ml_collections.ConfigDict, workdir: Path) -> Path:
+    """The packed collection of a run; packs it at the first run."""
+    data = config.data
+    if not data.dataset:
+        return _packed_here(data, workdir / "dataset")
+    if data.clips:
+        raise JaxtalkError("config.data: both clips and dataset are set; leave one of them empty")
+    return Path(data.dataset)
+
+
+def _open_side(config: ml_collections.ConfigDict, workdir: Path, side: str) -> list[ClipView]:
+    data = config.data
+    folder, manifest = _dataset(config, workdir), split_by_person(config, workdir)
+    only = tuple(data.identities) if side == TRAIN else ()
+    opened = open_packed(folder, "all", only, verify=not data.dataset)
+    packed = [clip for clip in opened if manifest.clips[clip.name].split == side]
+    if side == TRAIN and not packed:
+        raise JaxtalkError(f"{folder}: every clip is held out; leave some identities to train on")
+    return working_clips(packed, data.size, workdir / "cache", data.cache_bytes)
 
 
 def working_clips(clips: Sequence[PackedClip], size: int, cache: Path, cache_bytes: int) -> list[ClipView]:
@@ -136,12 +187,13 @@ class SelectedClip(DerivedView):
         return self._view.mask(int(self._index[index]))
 
 
-def _packed_here(clips: Sequence[str], folder: Path) -> Path:
+def _packed_here(data: ml_collections.ConfigDict, folder: Path) -> Path:
     """WORKDIR/dataset, packed at the first run; afterwards it must still be what the config names."""
+    clips = tuple(data.clips)
     if not (folder / INDEX_FILE).is_file():
         if not clips:
             raise JaxtalkError("config.data.clips is empty: name at least one folder made by `jaxtalk prepare`")
-        return pack(clips, folder)
+        return pack(clips, folder, held_out=tuple(data.get("held_out", ())), same_person=same_person(data))
     changed = changed_clips(folder, clips)
     if changed:
         raise JaxtalkError(
