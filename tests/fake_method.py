@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,6 +29,9 @@ class FakeAvatar:
     camera: Camera
     track: Track
     calls: list[int] = dataclasses.field(default_factory=list)
+
+    def listen(self, windows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        return windows
 
     def render(self, drive: Drive) -> np.ndarray:
         self.calls.append(len(drive.audio))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,6 +32,9 @@ class FakeAvatar:
         self.name, self.size, self.fps = self.view.name, self.view.meta.size, self.view.meta.fps
         self.camera: Camera = self.view.meta.camera
         self.track: Track = self.view.track
+
+    def listen(self, windows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        return windows
 
     def render(self, drive: Drive) -> np.ndarray:
         self.rendered.append(drive)

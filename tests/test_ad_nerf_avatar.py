@@ -22,8 +22,9 @@ from jaxtalk.methods.ad_nerf.avatar import FieldAvatar
 from jaxtalk.methods.ad_nerf.config import read
 from jaxtalk.methods.ad_nerf.examples import RayExamples
 from jaxtalk.methods.ad_nerf.fields import audio_code, head_condition
-from jaxtalk.methods.ad_nerf.rendering import rays_through, render
+from jaxtalk.methods.ad_nerf.rendering import render
 from jaxtalk.methods.api import Drive
+from jaxtalk.rays.rendering import rays_through
 
 SMALL = (
     "model.audio.attention_windows=8,model.head.width=32,model.head.depth=3,model.torso.width=16,model.torso.depth=2,"

@@ -31,6 +31,9 @@ ORDER = (
     "synthetic",
     "datasets",
     "input",
+    "rays",
+    "methods.api",
+    "few_shot",
     "methods",
     "training",
     "synthesis",
@@ -54,6 +57,12 @@ def _imports(path: Path) -> set[str]:
     return {name for name in names if name.startswith("jaxtalk.")}
 
 
+def _rank(parts: tuple[str, ...] | list[str]) -> int:
+    """Place in ORDER of a module, by the longest of its prefixes that has one."""
+    names = (".".join(parts[:length]) for length in (2, 1))
+    return ORDER.index(next(name for name in names if name in ORDER))
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_one_way(path: Path) -> None:
     parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -61,12 +70,12 @@ def test_imports_point_one_way(path: Path) -> None:
         return
     assert parts[0] in ORDER, f"{parts[0]}: give the new package its place in ORDER"
     for name in _imports(path):
-        target = name.split(".")[1]
-        if target == "__version__":
+        target = name.split(".")[1:]
+        if target == ["__version__"]:
             continue
-        assert ORDER.index(target) <= ORDER.index(parts[0]), f"{path} imports {name}, which stands after it"
-        if parts[0] == target == "methods" and len(parts) > 2:
-            assert name.split(".")[2] in (parts[1], "api"), f"{path}: a system imports another: {name}"
+        assert _rank(target) <= _rank(parts), f"{path} imports {name}, which stands after it"
+        if parts[0] == target[0] == "methods" and len(parts) > 2:
+            assert target[1] in (parts[1], "api"), f"{path}: a system imports another: {name}"
 
 
 def test_packages_have_no_grab_bags() -> None:

@@ -89,7 +89,7 @@ def measure_rendering(
 
 def _drive(head: Avatar, spec: FeatureSpec, clip: ClipView, count: int, folder: Path) -> Drive:
     audio = _sound(clip, count / head.fps, folder)
-    windows = np.concatenate(list(_windows(audio, spec, head.fps, count)))
+    windows = np.concatenate(list(head.listen(_windows(audio, spec, head.fps, count))))
     motion = poses.play(poses.motion_of(head.track, head.fps), "mirror", count, head.fps)
     return Drive(windows, motion.rotation, motion.translation, motion.eye_openness)
 
@@ -100,7 +100,7 @@ def _frames_per_second_with_io(head: Avatar, spec: FeatureSpec, clip: ClipView, 
     started = time.perf_counter()
     windows = _windows(audio, spec, head.fps, count)
     with VideoWriter(folder / "bench.mp4", head.size, head.fps, audio=audio) as video:
-        for frames in pipeline.render(head, windows, motion):
+        for frames in pipeline.render(head, head.listen(windows), motion):
             for frame in frames:
                 video.write(frame)
     return count / (time.perf_counter() - started)

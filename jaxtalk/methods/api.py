@@ -7,6 +7,10 @@ A method is a package `jaxtalk.methods.NAME` that exports
     load_avatar(folder) -> Avatar               reads what `Avatar.save` wrote
     audio_feature(config) -> jaxtalk.audio.FeatureSpec    what speech looks like to this system
 
+and, when it learns an unseen identity from seconds of video,
+
+    adapt(run, clip, steps, *, from_scratch=False, folder=None) -> Avatar    after so many steps on `clip`; 0: none
+
 A stage is trained by the one loop in `training`. At each step every phase whose turn it is takes one optimiser update:
 gradients with respect to that phase's networks alone. GANs (two phases), VAEs, fields, latent inversion (a network that
 holds the latents) and adaptation (`init_from`) are all stages.
@@ -19,7 +23,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -112,7 +116,7 @@ class Stage(Protocol):
 class Drive:
     """What moves an avatar, frame by frame. Each system reads what it knows."""
 
-    audio: np.ndarray  # [F, ...] windows of the avatar's audio feature
+    audio: np.ndarray  # [F, ...] what the avatar's `listen` gave
     rotation: np.ndarray  # [F, 3, 3] head to camera
     translation: np.ndarray  # [F, 3]
     eye_openness: np.ndarray  # [F, 2]
@@ -131,6 +135,14 @@ class Avatar(Protocol):
     fps: float
     camera: Camera
     track: Track  # the training frames' track: poses and blinks to borrow
+
+    def listen(self, windows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """From the windows of an utterance to what `Drive.audio` takes, one row a frame.
+
+        Both come in parts [n, ...] of consecutive frames at `fps`. A system that hears each frame's window alone
+        gives them back; one that reads speech as a sequence answers when it has heard all.
+        """
+        ...
 
     def render(self, drive: Drive) -> np.ndarray:
         """Frames [F, H, W, 3] float32 in [0, 1]. Call it with the same F again and again: compiled once per F."""
@@ -163,6 +175,4 @@ def load_method(name: str) -> ModuleType:
 
 def method_names() -> list[str]:
     """All systems, found by their folders."""
-    import jaxtalk.methods as package
-
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if module.ispkg)
+    return sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.ispkg)

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from jaxtalk.synthesis.avatars import open_avatar, state_sha256
 from jaxtalk.synthesis.frames import FrameFolder
 from jaxtalk.synthesis.speech import count_frames, speech_windows
 
+PREDICTED = "predicted"  # the pose that the system hears in the speech
 _CHUNK_PIXELS = 1 << 18  # rendered at once: progress moves, and few frames are held in memory
 _MAX_CHUNK = 16
 
@@ -57,7 +58,8 @@ def synthesize(
       run: a trained run or its folder.
       audio: any sound or video file, of any length.
       avatar: name of a clip of the run or of its identity; the run's first clip when None.
-      pose: `hold`, `loop`, `mirror` (jaxtalk.synthesis.poses) or a clip's folder that lends its movement.
+      pose: `hold`, `loop`, `mirror` (jaxtalk.synthesis.poses), `predicted` (heard in the speech, where the system
+        does) or a clip's folder that lends its movement.
       frames_dir: folder for the frames as PNG files, too.
       features: .npy with the speech's features, for a run that reads stored ones, e.g. deepspeech [F, 16, 29].
 
@@ -70,9 +72,14 @@ def synthesize(
     opened = _open(run)
     head, origin = open_avatar(opened, avatar)
     count, seconds = count_frames(audio, head.fps)
-    motion = pose_motion(head, pose, count)
     spec = load_method(opened.config.method).audio_feature(opened.config)
     windows = speech_windows(audio, spec, np.arange(count) / head.fps, None if features is None else Path(features))
+    heard = head.listen(windows)
+    if pose == PREDICTED:
+        parts = list(heard)
+        heard, motion = iter(parts), predicted_motion(head, parts)
+    else:
+        motion = pose_motion(head, pose, count)
     entry = provenance.record(audio, _run_record(opened), origin, pose=pose, size=list(head.size), fps=head.fps)
     note = provenance.comment(entry)
 
@@ -82,7 +89,7 @@ def synthesize(
         video = stack.enter_context(VideoWriter(out, head.size, head.fps, audio=audio, comment=note))
         progress = stack.enter_context(bar(f"speaking {audio.name}", count))
         done = 0
-        for chunk in render(head, windows, motion, timer):
+        for chunk in render(head, heard, motion, timer):
             for frame in quantised(chunk, done):
                 video.write(frame)
                 if folder is not None:
@@ -103,13 +110,31 @@ def pose_motion(head: Avatar, pose: str, count: int) -> poses.Motion:
     return poses.play(poses.rebase(other, own), "mirror", count, head.fps)
 
 
+def predicted_motion(head: Avatar, heard: Sequence[np.ndarray]) -> poses.Motion:
+    """The poses that the avatar hears in the speech (`Avatar.listen`), with blinks of its own track.
+
+    Raises `JaxtalkError` for a system that predicts none.
+    """
+    predict = getattr(head, "predicted_pose", None)
+    if predict is None:
+        raise JaxtalkError(
+            f"--pose {PREDICTED}: this system predicts no pose; use {', '.join(poses.POLICIES)} or a clip"
+        )
+    rotation, translation = predict(np.concatenate(heard))
+    eyes = poses.play(poses.motion_of(head.track, head.fps), "mirror", len(rotation), head.fps).eye_openness
+    return poses.Motion(rotation, translation, eyes)
+
+
 def render(
-    head: Avatar, windows: Iterator[np.ndarray], motion: poses.Motion, timer: _RenderTimer | None = None
+    head: Avatar, heard: Iterable[np.ndarray], motion: poses.Motion, timer: _RenderTimer | None = None
 ) -> Iterator[np.ndarray]:
-    """Frames [n, H, W, 3] float32, chunk by chunk, in order. Every call of the avatar has the same number of frames."""
+    """Frames [n, H, W, 3] float32, chunk by chunk, in order. Every call of the avatar has the same number of frames.
+
+    `heard` is what `Avatar.listen` gave.
+    """
     size = min(chunk_frames(head.size), len(motion))
     first = 0
-    for segment in windows:
+    for segment in heard:
         for begin in range(0, len(segment), size):
             audio = segment[begin : begin + size]
             index = np.minimum(np.arange(size), len(audio) - 1)  # a short chunk is filled up: nothing compiles anew

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from jaxtalk.config import frozen
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.methods.ad_nerf.config import AdNerfConfig
 from jaxtalk.methods.ad_nerf.frames import abstract_parameters, parameters_of, render_frames
-from jaxtalk.methods.ad_nerf.scene import Scene, camera_vector, scene_of
+from jaxtalk.methods.ad_nerf.scene import Scene, scene_of
 from jaxtalk.methods.ad_nerf.stages import make_stages, smooths
 from jaxtalk.methods.api import Drive, Run
+from jaxtalk.rays.bounds import camera_vector
 
 FILES = ("avatar.json", "parameters.npz", "scene.npz", "track.npz")
 
@@ -38,6 +40,10 @@ class FieldAvatar:
     def size(self) -> tuple[int, int]:
         height, width = self.scene.plate.shape[:2]
         return height, width
+
+    def listen(self, windows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """The windows themselves: each frame hears its own."""
+        return windows
 
     def render(self, drive: Drive) -> np.ndarray:
         """Frames [F, H, W, 3] float32 in [0, 1]; compiled once per F.

@@ -8,6 +8,8 @@ from typing import Any
 
 from jaxtalk.config import frozen
 from jaxtalk.errors import JaxtalkError
+from jaxtalk.rays import settings as rays
+from jaxtalk.rays.settings import FieldConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,40 +28,11 @@ class AudioConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class FieldConfig:
-    """One radiance field (card gdrf 2.8)."""
+class SamplingConfig(rays.SamplingConfig):
+    """Where rays are sampled, of the head and of the torso."""
 
-    depth: int = 8
-    width: int = 256
-    skips: tuple[int, ...] = (4,)
-    branch_depth: int = 3
-    branch_width: int = 128
-    position_frequencies: int = 10
-    view_frequencies: int = 4
-    view_dependent: bool = True
-    position_scale: float = 1.0  # metres are multiplied by this before they are encoded
-    double_angle: bool = False  # a faster encoding, see ops.encodings
-    density: str = "relu"  # or softplus: no dead start
-    density_scale: float = 1.0  # raw density times this is per metre
-    init: str = "torch"  # or he
-    dtype: str = "float32"  # of the products; bfloat16 on accelerators
-
-
-@dataclasses.dataclass(frozen=True)
-class SamplingConfig:
-    """Where rays are sampled: the paper's 64 + 128, or a few around the tracked mesh."""
-
-    kind: str = "hierarchical"  # or mesh_bounded
-    num_coarse: int = 64
-    num_fine: int = 128
-    num_samples: int = 6  # of mesh_bounded, the last one is the background's
     torso_samples: int = 3  # of mesh_bounded: seen from one pose only, the torso is a thin slab
     torso_slab: float = 0.03  # metres before and behind the head's centre in frame 0
-    grid: int = 64  # cells along the picture's longer side on which the mesh's depth is kept
-    front: float = 0.015  # metres sampled before the mesh
-    behind: float = 0.03  # and behind it
-    reach: float = 0.08  # metres around the silhouette where hair may be: the interval widens there
-    chunk_rays: int = 4096  # rendered at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +40,8 @@ class ModelConfig:
     """The networks and how rays ask them."""
 
     audio: AudioConfig = AudioConfig()
-    head: FieldConfig = FieldConfig()
-    torso: FieldConfig | None = FieldConfig()
+    head: FieldConfig = dataclasses.field(default_factory=FieldConfig)
+    torso: FieldConfig | None = dataclasses.field(default_factory=FieldConfig)
     sampling: SamplingConfig = SamplingConfig()
     eye_condition: bool = False  # the head field also sees how open the eyes are
     torso_pose_frequencies: int = 3
@@ -126,18 +99,7 @@ class AdNerfConfig:
     feature: str = "mfcc"
 
 
-_CHOICES = {
-    "model.sampling.kind": ("hierarchical", "mesh_bounded"),
-    "model.head.density": ("relu", "softplus"),
-    "model.head.init": ("torch", "he"),
-    "model.head.dtype": ("float32", "bfloat16"),
-    "model.torso.density": ("relu", "softplus"),
-    "model.torso.init": ("torch", "he"),
-    "model.torso.dtype": ("float32", "bfloat16"),
-    "stages.head.rect_order": ("xy_fixed", "legacy"),
-    "stages.torso.rect_order": ("xy_fixed", "legacy"),
-    "stages.portrait.rect_order": ("xy_fixed", "legacy"),
-}
+_RECT_ORDERS = {"rect_order": ("xy_fixed", "legacy")}
 
 
 def read(config: Mapping[str, Any]) -> AdNerfConfig:
@@ -147,12 +109,13 @@ def read(config: Mapping[str, Any]) -> AdNerfConfig:
         stages=frozen(StagesConfig, config["stages"], "config.stages"),
         feature=config["data"]["audio_feature"],
     )
-    for key, choices in _CHOICES.items():
-        value: Any = result
-        for part in key.split("."):
-            value = getattr(value, part, None)
-        if value is not None and value not in choices:
-            raise JaxtalkError(f"config.{key}: {value!r} is not one of {', '.join(choices)}")
+    rays.check_choices(result.model.sampling, "config.model.sampling", rays.SAMPLING_CHOICES)
+    for name in ("head", "torso"):
+        if (field := getattr(result.model, name)) is not None:
+            rays.check_choices(field, f"config.model.{name}", rays.FIELD_CHOICES)
+    for name in ("head", "torso", "portrait"):
+        if (stage := getattr(result.stages, name)) is not None:
+            rays.check_choices(stage, f"config.stages.{name}", _RECT_ORDERS)
     _check_stages(result)
     return result
 

@@ -12,8 +12,9 @@ import numpy as np
 from jaxtalk.audio import FeatureSpec, clip_windows
 from jaxtalk.clip import MASK_HEAD, ClipView
 from jaxtalk.methods.ad_nerf.config import AdNerfConfig, StageConfig
-from jaxtalk.methods.ad_nerf.pixels import choose_pixels, rectangle, share_counts
-from jaxtalk.methods.ad_nerf.scene import Scene, all_bounds, scene_of
+from jaxtalk.methods.ad_nerf.scene import Scene, scene_of
+from jaxtalk.rays.bounds import all_bounds, bounds_at
+from jaxtalk.rays.pixels import choose_pixels, rectangle, share_counts
 
 
 def feature_spec(config: AdNerfConfig) -> FeatureSpec:
@@ -58,7 +59,7 @@ class RayExamples(grain.MapDataset[dict[str, np.ndarray]]):
         self.audio = clip_windows(feature_spec(config), clip)
         track = clip.track
         sampling = config.model.sampling
-        self.bounds = all_bounds(self.scene, sampling, self.size, track.rotation, track.translation)
+        self.bounds = all_bounds(self.scene.geometry, sampling, self.size, track.rotation, track.translation)
         self.counts = share_counts(stage.rays_per_example, stage.mouth_share, stage.face_share)
         self.constants = {name: getattr(self.scene, name) for name in _CONSTANTS}
 
@@ -88,17 +89,13 @@ class RayExamples(grain.MapDataset[dict[str, np.ndarray]]):
         color = self.clip.frame(frame)[row, column] / np.float32(255)
         background = self.scene.plate[row, column]
         is_head = self.clip.mask(frame)[row, column] == MASK_HEAD
-        bounds = self.bounds[frame]
-        cell = max(self.size) / max(bounds.shape[:2])
-        cell_row, cell_column = (np.minimum(((x + 0.5) / cell).astype(np.int64), n - 1)
-                                 for x, n in zip((row, column), bounds.shape, strict=False))  # fmt: skip
         return self.constants | {
             "audio": self.audio[frame],
             "eye_openness": track.eye_openness[frame].astype(np.float32),
             "rotation": track.rotation[frame].astype(np.float32),
             "translation": track.translation[frame].astype(np.float32),
             "pixels": (pixels + 0.5).astype(np.float32),
-            "bounds": bounds[cell_row, cell_column],
+            "bounds": bounds_at(self.bounds[frame], pixels, self.size),
             "frame": color,
             "is_head": is_head[:, None].astype(np.float32),
             "background": background,

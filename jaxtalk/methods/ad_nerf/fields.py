@@ -7,50 +7,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jaxtalk.methods.ad_nerf.config import FieldConfig, ModelConfig
+from jaxtalk.methods.ad_nerf.config import ModelConfig
+from jaxtalk.methods.ad_nerf.rendering import passes
 from jaxtalk.methods.api import Networks
 from jaxtalk.nn.audio import AudioAttNet, AudioNet, neighbour_windows
-from jaxtalk.nn.mlp import RadianceMLP
 from jaxtalk.ops.cameras import camera_to_world, torso_euler
 from jaxtalk.ops.encodings import encoding_size, positional_encoding
-
-
-class Field(nnx.Module):
-    """A radiance field under a condition: (position, direction, condition) -> (density, colour)."""
-
-    def __init__(self, config: FieldConfig, condition_size: int, *, rngs: nnx.Rngs) -> None:
-        self.config = config
-        views = encoding_size(3, config.view_frequencies) if config.view_dependent else 0
-        self.mlp = RadianceMLP(
-            encoding_size(3, config.position_frequencies) + condition_size,
-            views,
-            width=config.width,
-            depth=config.depth,
-            skips=config.skips,
-            branch_width=config.branch_width,
-            branch_depth=config.branch_depth,
-            init=config.init,
-            dtype=jnp.dtype(config.dtype),
-            rngs=rngs,
-        )
-
-    def __call__(
-        self,
-        points: Float[Array, "*batch rays samples 3"],
-        directions: Float[Array, "*batch rays 3"],
-        condition: Float[Array, "*batch condition"],
-    ) -> tuple[Float[Array, "*batch rays samples"], Float[Array, "*batch rays samples 3"]]:
-        """Density per metre, before the ReLU of compositing, and colour in [0, 1]."""
-        config = self.config
-        encoded = positional_encoding(points * config.position_scale, config.position_frequencies, config.double_angle)
-        view = None
-        if config.view_dependent:
-            unit = directions / jnp.linalg.norm(directions, axis=-1, keepdims=True)
-            view = positional_encoding(unit, config.view_frequencies)[..., None, :]
-        density, color = self.mlp(encoded, condition[..., None, None, :], view)
-        if config.density == "softplus":
-            density = jax.nn.softplus(density - 2.0)  # starts thin, also where the interval is wide
-        return config.density_scale * density, jax.nn.sigmoid(color)
+from jaxtalk.rays.field import Field
+from jaxtalk.rays.settings import FieldConfig
 
 
 def head_networks(config: ModelConfig, key: jax.Array) -> Networks:
@@ -71,7 +35,7 @@ def torso_networks(config: ModelConfig, key: jax.Array) -> Networks:
 
 
 def _fields(name: str, config: ModelConfig, field: FieldConfig, condition_size: int, rngs: nnx.Rngs) -> Networks:
-    names = [f"{name}_coarse", name] if config.sampling.kind == "hierarchical" else [name]
+    names = [f"{name}_coarse", name][-passes(config.sampling, name) :]
     return {n: Field(field, condition_size, rngs=rngs) for n in names}
 
 

@@ -1,4 +1,4 @@
-"""Whole frames in one compiled program: rays in chunks of one size, whatever the number of frames."""
+"""Whole frames in one compiled program: frame after frame, rays in parts of one size."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from jaxtyping import Array, Float
 
 from jaxtalk.methods.ad_nerf.config import ModelConfig
 from jaxtalk.methods.ad_nerf.fields import audio_code, head_condition, head_networks, torso_condition, torso_networks
-from jaxtalk.methods.ad_nerf.rendering import rays_through, render, together, torso_bounds
-from jaxtalk.methods.ad_nerf.scene import Scene, frame_bounds
+from jaxtalk.methods.ad_nerf.rendering import render, together, torso_bounds
+from jaxtalk.methods.ad_nerf.scene import Scene
 from jaxtalk.methods.api import Networks
-from jaxtalk.ops.bounds import cell_index
+from jaxtalk.ops.bounds import look_up
+from jaxtalk.rays.bounds import frame_bounds
+from jaxtalk.rays.rendering import map_pixels, rays_through
 
 Parameters = Mapping[str, Any]  # network name -> pure dict of arrays
 
@@ -59,34 +61,30 @@ def render_frames(
     with_torso = "torso" in parameters
     graphs = _graphs(model, with_torso)[0]
     networks = {name: nnx.merge(graph, parameters[name]) for name, graph in graphs.items()}
-    frames, (height, width) = len(rotation), scene.plate.shape[:2]
+    size = scene.plate.shape[:2]
     code = audio_code(networks, model, audio, smooth)
     head = head_condition(model, code, eye_openness)
     first = jnp.asarray(scene.torso_rotation), jnp.asarray(scene.torso_translation)
-    torso = torso_condition(model, code, (rotation, translation), first) if with_torso else None
+    torso = torso_condition(model, code, (rotation, translation), first) if with_torso else code
     torso_near_far = torso_bounds(model.sampling, jnp.asarray(scene.depth_range), first[1])
-    bounds = frame_bounds(scene, model.sampling, (height, width), rotation, translation)
-    total, chunk = frames * height * width, min(model.sampling.chunk_rays, frames * height * width)
+    bounds = frame_bounds(scene.geometry, model.sampling, size, rotation, translation)
+    camera, plate = jnp.asarray(scene.camera), jnp.asarray(scene.plate)
 
-    def colors(start: jax.Array) -> jax.Array:
-        index = jnp.minimum(start + jnp.arange(chunk), total - 1)  # the last chunk repeats its last ray
-        frame, pixel = jnp.divmod(index, height * width)
-        row, column = jnp.divmod(pixel, width)
-        pixels = jnp.stack([column, row], -1)[:, None] + 0.5  # every ray is its own batch, with its frame's pose
-        cell = cell_index(pixels[:, 0], bounds.shape[1:3], (height, width))
-        near_far = bounds[frame, cell[:, 1], cell[:, 0]][:, None]
-        camera = jnp.broadcast_to(scene.camera, (chunk, 3))
-        rays = rays_through(pixels, rotation[frame], translation[frame], camera, near_far)
-        plate = jnp.asarray(scene.plate)[row, column][:, None]
-        front = render(networks, "head", model.sampling, rays, head[frame], plate, None)[-1]
-        picture = front.color
-        if torso is not None:
-            pose = jnp.broadcast_to(first[0], (chunk, 3, 3)), jnp.broadcast_to(first[1], (chunk, 3))
-            rays = rays_through(pixels, *pose, camera, jnp.broadcast_to(torso_near_far, (chunk, 1, 2)))
-            body = render(networks, "torso", model.sampling, rays, torso[frame], plate, None)[-1]
-            picture = together(model, front, body)
-        return picture[:, 0]
+    def picture(frame: tuple[jax.Array, ...]) -> jax.Array:
+        head, torso, rotation, translation, bounds = frame
 
-    starts = jnp.arange(0, total, chunk)
-    result = jax.lax.map(colors, starts).reshape(-1, 3)[:total]
-    return jnp.clip(result.reshape(frames, height, width, 3), 0, 1)
+        def colors(row: jax.Array, column: jax.Array) -> jax.Array:
+            pixels = jnp.stack([column, row], -1) + 0.5
+            behind = plate[row, column]
+            rays = rays_through(pixels, rotation, translation, camera, look_up(bounds, pixels, size))
+            front = render(networks, "head", model.sampling, rays, head, behind, None)[-1]
+            if not with_torso:
+                return front.color
+            near_far = jnp.broadcast_to(torso_near_far, (len(row), 2))
+            rays = rays_through(pixels, *first, camera, near_far)
+            body = render(networks, "torso", model.sampling, rays, torso, behind, None)[-1]
+            return together(model, front, body)
+
+        return map_pixels(size, model.sampling.chunk_rays, colors)
+
+    return jnp.clip(jax.lax.map(picture, (head, torso, rotation, translation, bounds)), 0, 1)

@@ -1,8 +1,8 @@
-"""From rays to colours: sampling, fields, compositing of head and torso."""
+"""How rays ask the fields of head and torso, and how both come into one picture."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,30 +10,9 @@ from jaxtyping import Array, Float
 
 from jaxtalk.methods.ad_nerf.config import ModelConfig, SamplingConfig
 from jaxtalk.methods.api import Networks
-from jaxtalk.ops.cameras import pixel_rays
-from jaxtalk.ops.compositing import Composite, composite
-from jaxtalk.ops.sampling import importance, stratified
-
-
-class Rays(NamedTuple):
-    """Rays of some frames (batch axes) and where along them to sample."""
-
-    origins: jax.Array  # [*batch, 3]
-    directions: jax.Array  # [*batch, rays, 3], 1 along the viewing axis
-    near: jax.Array  # [*batch, rays]
-    far: jax.Array  # [*batch, rays]
-
-
-def rays_through(
-    pixels: Float[Array, "*batch rays 2"],
-    rotation: Float[Array, "*batch 3 3"],
-    translation: Float[Array, "*batch 3"],
-    camera: Float[Array, "*batch 3"],
-    bounds: Float[Array, "*batch rays 2"],
-) -> Rays:
-    """Rays through pixels (u, v), sampled between `bounds` (near, far)."""
-    origins, directions = pixel_rays(pixels, rotation, translation, camera)
-    return Rays(origins, directions, bounds[..., 0], bounds[..., 1])
+from jaxtalk.ops.compositing import Composite
+from jaxtalk.rays import rendering
+from jaxtalk.rays.rendering import Rays
 
 
 def render(
@@ -49,26 +28,21 @@ def render(
 
     No jitter when `key` is None.
     """
-    keys = (None, None) if key is None else jax.random.split(key)
-    if sampling.kind == "mesh_bounded":
-        count = sampling.num_samples if name == "head" else sampling.torso_samples
-        return (_along(networks[name], rays, stratified(rays.near, rays.far, count, keys[0]), condition, background),)
-    depths = stratified(rays.near, rays.far, sampling.num_coarse, keys[0])
-    coarse = _along(networks[f"{name}_coarse"], rays, depths, condition, background)
-    depths = importance(depths, coarse.weights, sampling.num_fine, keys[1])
-    return coarse, _along(networks[name], rays, depths, condition, background)
+    counts = samples(sampling, name)
+    fields = [functools.partial(networks[n], condition=condition) for n in (f"{name}_coarse", name)[-len(counts) :]]
+    return rendering.render(fields, counts, rays, background, key)
 
 
-def _along(
-    field: Any,  # a Field
-    rays: Rays,
-    depths: Float[Array, "*batch rays samples"],
-    condition: Float[Array, "*batch condition"],
-    background: Float[Array, "*batch rays 3"],
-) -> Composite:
-    points = rays.origins[..., None, None, :] + depths[..., None] * rays.directions[..., None, :]
-    density, color = field(points, rays.directions, condition)
-    return composite(density, color, depths, rays.directions, background)
+def samples(sampling: SamplingConfig, name: str) -> tuple[int, ...]:
+    """Samples of each pass along a ray through field `name`."""
+    if name == "torso" and sampling.kind == "mesh_bounded":
+        return (sampling.torso_samples,)
+    return sampling.passes
+
+
+def passes(sampling: SamplingConfig, name: str) -> int:
+    """How many passes, each with its own field, a ray through field `name` takes."""
+    return len(samples(sampling, name))
 
 
 def together(model: ModelConfig, head: Composite, torso: Composite) -> Float[Array, "*batch rays 3"]:
@@ -93,6 +67,5 @@ def torso_bounds(
 
 def evaluations_per_ray(sampling: SamplingConfig, name: str) -> int:
     """How many times a ray asks the fields called `name`."""
-    if sampling.kind == "mesh_bounded":
-        return sampling.num_samples if name == "head" else sampling.torso_samples
-    return 2 * sampling.num_coarse + sampling.num_fine
+    counts = samples(sampling, name)
+    return counts[0] if len(counts) == 1 else 2 * counts[0] + counts[1]

@@ -19,10 +19,11 @@ from jaxtalk.methods.ad_nerf.config import AdNerfConfig, StageConfig
 from jaxtalk.methods.ad_nerf.examples import RayExamples, example_spec
 from jaxtalk.methods.ad_nerf.fields import audio_code, head_condition, head_networks, torso_condition, torso_networks
 from jaxtalk.methods.ad_nerf.frames import parameters_of, render_frames
-from jaxtalk.methods.ad_nerf.rendering import evaluations_per_ray, rays_through, render, together, torso_bounds
+from jaxtalk.methods.ad_nerf.rendering import evaluations_per_ray, render, together, torso_bounds
 from jaxtalk.methods.ad_nerf.scene import Scene, scene_of
 from jaxtalk.methods.api import Batch, Networks, Phase, Term
 from jaxtalk.ops.compositing import Composite
+from jaxtalk.rays.rendering import rays_through
 
 PREVIEW_FRAMES = 3
 

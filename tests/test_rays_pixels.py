@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jaxtalk.methods.ad_nerf.pixels import _outside, choose_pixels, rectangle, share_counts
+from jaxtalk.rays.pixels import _outside, choose_pixels, rectangle, share_counts
 
 SIZE = (12, 20)  # height, width
 BOX = np.array([3.0, 1.0, 9.0, 6.0])
