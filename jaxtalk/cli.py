@@ -72,6 +72,7 @@ def verb(examples: str) -> Callable[[Callable[..., Any]], click.Command]:
 @verb("""
     jaxtalk prepare talk.mp4 --out clips/anna --identity anna
     jaxtalk prepare talk.mp4 --out clips/anna --face-model procedural   # needs no downloaded face model
+    jaxtalk prepare talk.mp4 --out clips/anna --audio talk.wav --coefficients talk.mat --coefficients-fps 30
     """)
 @click.argument("video", type=_FILE)
 @click.option("--out", type=_FILE, required=True, help="Folder of the clip to make.")
@@ -81,6 +82,12 @@ def verb(examples: str) -> Callable[[Callable[..., Any]], click.Command]:
 @click.option("--landmarker", type=_FILE, help="MediaPipe's face_landmarker.task; else cached or downloaded.")
 @click.option("--face-model", type=click.Choice(["ict", "procedural"]), default="ict", show_default=True)
 @click.option("--face-model-file", type=_FILE, help="The face model as a file; else cached or downloaded.")
+@click.option(
+    "--coefficients",
+    type=_FILE,
+    help="Deep3D's 257 numbers a frame (.mat, .npy): identity and expression come from it.",
+)
+@click.option("--coefficients-fps", type=float, help="Rows a second of that file; the video's rate when not given.")
 @click.option("--audio", type=_FILE, help="Speech in a file of its own, from the same moment as the video.")
 @click.option("--start", type=float, help="Use the video from this second on.")
 @click.option("--end", type=float, help="Use the video up to this second.")

@@ -26,7 +26,7 @@ def track(run: Run) -> Track:
         time=run.time.astype(np.float64),
         rotation=fit["rotation"].astype(np.float32),
         translation=fit["translation"].astype(np.float32),
-        expression=fit["expression"].astype(np.float32),
+        expression=run.coefficients["expression"].astype(np.float32),
         blendshapes=run.bridged.blendshapes,
         landmarks=points,
         face_box=face_box(points, size),
@@ -34,7 +34,7 @@ def track(run: Run) -> Track:
         gaze=gaze.gaze_angles(run.bridged.points, run.bridged.rotation),
         eye_openness=eye_openness(points),
         valid=run.selection.measured,
-        identity=fit["identity"].astype(np.float32),
+        identity=run.coefficients["identity"].astype(np.float32),
         proxy_points=spread_points(run.head.neutral, NUM_PROXY_POINTS).astype(np.float32),
     )
 
@@ -46,6 +46,9 @@ def meta(run: Run, track: Track) -> ClipMeta:
     source = {"file": run.job.video.name, "sha256": run.job.stages["source"].parameters["video"],
               "crop": [run.crop.x, run.crop.y, run.crop.side],
               "seconds": [float(run.frames["time"][0]), float(run.frames["time"][-1])]}  # fmt: skip
+    if run.job.imported is not None:
+        source["coefficients"] = {"file": run.job.imported.file.name, "lead": int(run.coefficients["lead"]),
+                                  "rotation_degrees": round(float(run.coefficients["degrees"]), 3)}  # fmt: skip
     return ClipMeta(
         identity=run.job.identity,
         fps=float(run.options.fps),
@@ -54,7 +57,7 @@ def meta(run: Run, track: Track) -> ClipMeta:
         camera=run.job.camera,
         near=float(NEAR * distance.min()),
         far=float(FAR * distance.max()),
-        face_model=run.job.model.info,
+        face_model=run.job.coefficients_info,
         sample_rate=run.sound.rate,
         frame_format="jpg",
         language=run.options.language,

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from jaxtalk import weights
-from jaxtalk.clip import Camera
+from jaxtalk.clip import Camera, FaceModelInfo
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.faces.model import FaceModel, load_face_model
 from jaxtalk.preparation import decode, masks
 from jaxtalk.preparation.fit import FitOptions
+from jaxtalk.preparation.importers import deep3d, placement
 from jaxtalk.preparation.stages import Stage
 
 FOCAL = 1200 / 512  # over the clip's size; not observable from a face, so fixed and stored
@@ -34,6 +35,8 @@ class PrepareOptions:
     landmarker: str | Path | None = None
     face_model: str = "ict"
     face_model_file: str | Path | None = None
+    coefficients: str | Path | None = None  # of Deep3D: identity and expression in place of the fit's (deep3d.read)
+    coefficients_fps: float | None = None  # their rows a second; None: the video's rate
     language: str = ""
     emotion: str = ""
     consent: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -47,6 +50,29 @@ class PrepareOptions:
             raise JaxtalkError(f"fps {self.fps:g}: choose between 5 and 120 frames a second")
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise JaxtalkError(f"end {self.end:g} s does not come after start {self.start:g} s")
+        if self.coefficients_fps is not None and self.coefficients is None:
+            raise JaxtalkError("a rate of coefficients without coefficients; give their file with --coefficients")
+        if self.coefficients_fps is not None and not 1 <= self.coefficients_fps <= 1000:
+            raise JaxtalkError(f"coefficients fps {self.coefficients_fps:g}: choose between 1 and 1000 rows a second")
+
+
+@dataclasses.dataclass(frozen=True)
+class Imported:
+    """Coefficients that come from a file, `fps` rows a second; the video would have `spare` rows more."""
+
+    file: Path
+    fps: float
+    rows: deep3d.Deep3D
+    spare: int
+
+    @classmethod
+    def of(cls, video: Path, info: decode.VideoInfo, options: PrepareOptions) -> Imported | None:
+        """Reads the file, if one is asked for. Raises `JaxtalkError` where it cannot be of this video."""
+        if options.coefficients is None:
+            return None
+        file, fps = Path(options.coefficients), float(options.coefficients_fps or info.fps)
+        rows = deep3d.read(file)
+        return cls(file, fps, rows, placement.spare_rows(len(rows), fps, info.duration, file, video))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +86,7 @@ class Job:
     info: decode.VideoInfo
     landmarker: Path
     face_model_file: Path | None
+    imported: Imported | None = None
 
     @classmethod
     def of(cls, video: Path, out: Path, options: PrepareOptions) -> Job:
@@ -67,10 +94,11 @@ class Job:
         info = decode.probe(video)
         if options.audio is None and not info.has_audio:
             raise JaxtalkError(f"{video}: no audio stream; give the speech as a file of its own with --audio")
+        imported = Imported.of(video, info, options)
         landmarker = _weights("face_landmarker", options.landmarker)
         model_file = None if options.face_model == "procedural" else _weights("ict_facekit", options.face_model_file)
         audio = Path(options.audio) if options.audio is not None else video
-        return cls(video, out, options, audio, info, landmarker, model_file)
+        return cls(video, out, options, audio, info, landmarker, model_file, imported)
 
     @property
     def identity(self) -> str:
@@ -79,6 +107,11 @@ class Job:
     @cached_property
     def model(self) -> FaceModel:
         return load_face_model(self.options.face_model, self.face_model_file)
+
+    @property
+    def coefficients_info(self) -> FaceModelInfo:
+        """The model to which the clip's coefficients belong."""
+        return self.model.info if self.imported is None else deep3d.INFO
 
     @property
     def camera(self) -> Camera:
@@ -107,7 +140,11 @@ class Job:
         }, (points,))  # fmt: skip
         mask = Stage("masks", 5, {"working_size": masks.WORKING_SIZE}, (fit,))
         background = Stage("plate", 1, {"frames": PLATE_FRAMES}, (mask,))
-        return {stage.name: stage for stage in (source, crop_, frames, points, fit, mask, background)}
+        stages = [source, crop_, frames, points, fit, mask, background]
+        if self.imported is not None:
+            parameters = {"face_model": deep3d.INFO.name, "file": _sha256(self.imported.file), "fps": self.imported.fps}
+            stages.append(Stage("coefficients", 1, parameters, (fit,)))
+        return {stage.name: stage for stage in stages}
 
     def records(self) -> dict[str, Any]:
         """What clip.json keeps of the stages."""

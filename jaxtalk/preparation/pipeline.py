@@ -1,4 +1,4 @@
-"""Runs the stages of preparation: crop, frames, landmarks, fit, masks, plate; then writes the clip."""
+"""Runs the stages of preparation: crop, frames, landmarks, fit, coefficients, masks, plate; then writes the clip."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from jaxtalk.clip import Clip, ClipWriter, write_image
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.faces.landmarks import from_mediapipe
 from jaxtalk.preparation import assemble, crop, decode, gaps, landmarks, masks, plate, preflight, preview
+from jaxtalk.preparation.importers import placement
 from jaxtalk.preparation.job import PLATE_FRAMES, Job
 from jaxtalk.preparation.silhouette import PosedHead
 from jaxtalk.preparation.stages import Arrays, StageStore
@@ -168,6 +169,23 @@ class Run:
         return self._stage("fit", make)
 
     @cached_property
+    def coefficients(self) -> Arrays:
+        """identity [I] and expression [F, E] of the clip: the fit's, or those of a file, with lead and degrees then."""
+        imported = self.job.imported
+        if imported is None:
+            return self.fit
+
+        def make() -> Arrays:
+            rows, fps, time = imported.rows, imported.fps, self.time + self.frames["origin"][0] - self.job.info.start
+            found = placement.place(rows.rotation, fps, imported.spare, self.fit["rotation"], time)
+            placement.check(found, imported.file, self.job.video)
+            expression = placement.at_times(rows.expression, fps, found.lead, time)
+            numbers = {"lead": np.array(found.lead), "degrees": np.array(found.degrees)}
+            return {"identity": rows.identity, "expression": expression, **numbers}
+
+        return self._stage("coefficients", make)
+
+    @cached_property
     def head(self) -> PosedHead:
         fit = self.fit
         return PosedHead.of(self.job.model, fit["identity"], fit["expression"], fit["rotation"], fit["translation"],
@@ -212,7 +230,7 @@ class Run:
     def clip(self) -> Clip:
         """Runs the stages that are not done yet, writes everything into the partial folder, then gives it its name."""
         # In order: unsuitable sound is told before any work, and each stage's bar is its own.
-        _ = self.interval, self.face, self.fit, self.shares, self.plate
+        _ = self.interval, self.face, self.fit, self.coefficients, self.shares, self.plate
         self._write_pictures()
         self.writer.background(self.plate["plate"])
         origin, last = float(self.frames["origin"][0]), float(self.frames["time"][-1])

@@ -1,0 +1,1 @@
+"""Tracks that other programs made of the same footage, one module a format."""
