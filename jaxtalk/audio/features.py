@@ -1,7 +1,7 @@
 """Audio features and their windows around video frames.
 
-Every feature is a sequence of rows, `spec.rate` (50) a second. A window holds `spec.window` (16) rows placed
-symmetrically around the time t of its video frame,
+A feature is a sequence of rows, `spec.rate` (50) a second. A window holds `spec.window` (16) rows; those of mfcc and
+mel are placed symmetrically around the time t of its video frame,
 
     row j is centred at t + (j - (window - 1) / 2) / rate,
 
@@ -11,6 +11,7 @@ anything. Sound outside the recording is zero.
     mfcc        the log of the mean power, then 28 cepstra of 40 log-mel bands (`num_channels` in all)
     mel         `num_channels` log-mel bands
     deepspeech  an array [F, 16, 29] that the user made, 25 windows a second (AD-NeRF's aud.npy, card gdrf.md A.1)
+    atc         12 cepstra in windows of 28 rows, 100 a second, as GDRF's audio network reads them (`jaxtalk.audio.atc`)
 
 A row of mfcc and mel is the mean over two analysis frames of 25 ms, 10 ms apart (1 / (4 rate) before and after the
 row's centre), that is 100 analysis frames a second. All are scaled by constants that never depend on the recording,
@@ -28,11 +29,12 @@ from pathlib import Path
 import numpy as np
 import scipy.fft
 
+from jaxtalk.audio import atc
 from jaxtalk.audio.spectrum import SAMPLE_RATE, mel_filters, power_spectra, resampled
 from jaxtalk.clip import ClipView
 from jaxtalk.errors import JaxtalkError
 
-FEATURES = ("mfcc", "mel", "deepspeech")
+FEATURES = ("mfcc", "mel", "deepspeech", "atc")
 STORED_RATE = 25.0  # windows of a stored array per second, number i centred at i / 25 s: as DeepSpeech's recipe has it
 STORED_WINDOW, STORED_STRIDE = 16, 2  # rows of a stored window, and from one window to the next
 STORED_SLACK = 5  # a stored array may end this many windows before the video does (recipes differ in how they pad)
@@ -44,17 +46,28 @@ _SILENCE = 1e-8
 
 @dataclasses.dataclass(frozen=True)
 class FeatureSpec:
-    """What speech looks like to a system: windows [window, num_channels] of rows, `rate` rows per second."""
+    """What speech looks like to a system: windows [window, num_channels] of rows, `rate` rows per second.
+
+    What is left 0 takes the feature's own value: 29 channels, 16 rows, 50 a second; those of `atc` are fixed.
+    """
 
     name: str = "mfcc"
-    num_channels: int = 29
-    window: int = 16
-    rate: float = 50.0
+    num_channels: int = 0
+    window: int = 0
+    rate: float = 0.0
 
     def __post_init__(self) -> None:
         if self.name not in FEATURES:
             raise JaxtalkError(
                 f"audio feature {self.name!r} is unknown; set config.data.audio_feature to one of {', '.join(FEATURES)}"
+            )
+        own = (atc.CHANNELS, atc.WINDOW, float(atc.RATE)) if self.name == "atc" else (29, 16, 50.0)
+        for field, value in zip(("num_channels", "window", "rate"), own, strict=True):
+            object.__setattr__(self, field, getattr(self, field) or value)
+        if self.name == "atc" and (self.num_channels, self.window, self.rate) != own:
+            raise JaxtalkError(
+                f"audio feature atc has 12 channels in windows of 28 rows at 100 a second, not {self.num_channels} in "
+                f"{self.window} at {self.rate:g}; set config.data.audio_feature to another"
             )
         if self.name == "mfcc" and not 1 <= self.num_channels <= _MFCC_BANDS:
             raise JaxtalkError(f"mfcc has 1 to {_MFCC_BANDS} channels, not {self.num_channels}")
@@ -67,7 +80,7 @@ def audio_windows(
     times: np.ndarray,
     stored: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Windows [F, window, num_channels], float32, centred on `times`.
+    """Windows [F, window, num_channels], float32, of frames at `times`.
 
     Args:
         spec: which feature.
@@ -83,6 +96,8 @@ def audio_windows(
     times = np.asarray(times, np.float64)
     if spec.name == "deepspeech":
         return _stored_windows(spec, times, stored)
+    if spec.name == "atc":
+        return atc.atc_windows(samples, sample_rate, times)
     offsets = (np.arange(spec.window) - (spec.window - 1) / 2) / spec.rate
     centres = times[:, None] + offsets
     # In steps of one sample, so that windows that overlap share their rows.
