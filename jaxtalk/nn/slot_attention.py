@@ -59,9 +59,8 @@ class SlotAttention(nnx.Module):
             raise ValueError(f"init must be 'shared' or 'per_slot', not {init!r}")
         self.iterations, self.init = iterations, init
         rows = slots if init == "per_slot" else 1
-        bound = (3 / width) ** 0.5
         self.mean = nnx.Param(jax.random.normal(rngs.params(), (rows, width)))
-        self.log_deviation = nnx.Param(jax.random.uniform(rngs.params(), (rows, width), jnp.float32, -bound, bound))
+        self.log_deviation = nnx.Param(jnp.zeros((rows, width)))
         self.norm_inputs = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
         self.norm_slots = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
         self.norm_mlp = nnx.LayerNorm(width, epsilon=1e-5, rngs=rngs)
@@ -80,6 +79,7 @@ class SlotAttention(nnx.Module):
         slots = self._start(noise, inputs.ndim).astype(dtype)
         width = inputs.shape[-1]
         # (s Q + q)(x K + k) = x (K Q^T s + K q) + k (Q^T s + q)
+        assert self.query.bias is not None and self.key.bias is not None and self.value.bias is not None
         query, key = self.query.kernel[...], self.key.kernel[...]
         query_bias, key_bias = self.query.bias[...], self.key.bias[...]
         compare = (query @ key.T).astype(dtype), (key @ query_bias).astype(dtype)

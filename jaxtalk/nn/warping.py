@@ -10,7 +10,6 @@ from jaxtyping import Array, Float
 
 from jaxtalk.nn.adain import AdaIN
 from jaxtalk.nn.convolution import convolution, upconvolution
-from jaxtalk.nn.linear import linear
 
 SLOPE = 0.1  # of the leaky ReLU
 LIMIT = 10.0  # pixels: largest offset of a point
@@ -111,13 +110,12 @@ class _Up(nnx.Module):
 class PointWarp(nnx.Module):
     """DFRF's offset (x, y) of a point's projection, in pixels, at most 10 either way. 36,962 parameters of 255 inputs.
 
-    Weights start at N(0, 1e-3), so offsets start near zero.
+    Weights start at N(0, 1e-3) and biases at zero, so offsets start near zero.
     """
 
     def __init__(self, inputs: int, *, rngs: nnx.Rngs) -> None:
-        self.layers = nnx.List([linear(i, o, rngs=rngs) for i, o in ((inputs, 128), (128, 32), (32, 2))])
-        for layer in self.layers:
-            layer.kernel[...] = 1e-3 * jax.random.normal(rngs.params(), layer.kernel.shape)
+        sizes, init = (inputs, 128, 32, 2), nnx.initializers.normal(1e-3)
+        self.layers = nnx.List([nnx.Linear(sizes[i], sizes[i + 1], kernel_init=init, rngs=rngs) for i in range(3)])
 
     def __call__(self, x: Float[Array, "*batch inputs"]) -> Float[Array, "*batch 2"]:
         for layer in self.layers[:-1]:
