@@ -21,10 +21,11 @@ from jaxtalk.methods import ad_nerf
 from jaxtalk.methods.ad_nerf.avatar import FieldAvatar
 from jaxtalk.methods.ad_nerf.config import read
 from jaxtalk.methods.ad_nerf.examples import RayExamples
-from jaxtalk.methods.ad_nerf.fields import audio_code, head_condition
+from jaxtalk.methods.ad_nerf.fields import head_condition
 from jaxtalk.methods.ad_nerf.rendering import render
 from jaxtalk.methods.api import Drive
 from jaxtalk.rays.rendering import rays_through
+from jaxtalk.rays.speech_code import speech_code
 
 SMALL = (
     "model.audio.attention_windows=8,model.head.width=32,model.head.depth=3,model.torso.width=16,model.torso.depth=2,"
@@ -108,7 +109,7 @@ def test_it_renders_the_colours_that_training_compares(config, avatar: FieldAvat
     batch = {name: jnp.asarray(array)[None] for name, array in source.example(17, pixels).items()}
     model = settings.model
     networks = {n: nnx.merge(g, avatar.parameters[n]) for n, g in _graphs(stage).items()}
-    code = audio_code(networks, model, batch["audio"], True)
+    code = speech_code(networks, model.audio, batch["audio"], True)
     rays = rays_through(*(batch[n] for n in ("pixels", "rotation", "translation", "camera", "bounds")))
     head = render(networks, "head", model.sampling, rays, head_condition(model, code, batch["eye_openness"]),
                   batch["background"], None)[-1].color  # fmt: skip

@@ -10,7 +10,6 @@ from jaxtalk.audio import FeatureSpec
 from jaxtalk.clip import ClipView
 from jaxtalk.methods.ad_nerf.avatar import FieldAvatar, fit_avatar
 from jaxtalk.methods.ad_nerf.config import read
-from jaxtalk.methods.ad_nerf.examples import feature_spec
 from jaxtalk.methods.ad_nerf.stages import FieldStage, make_stages
 from jaxtalk.methods.api import Run
 
@@ -34,4 +33,5 @@ def load_avatar(folder: Path) -> FieldAvatar:
 
 def audio_feature(config: ml_collections.ConfigDict) -> FeatureSpec:
     """The speech feature, in windows long enough for the neighbours of the attention."""
-    return feature_spec(read(config))
+    settings = read(config)
+    return settings.model.audio.feature(settings.feature)

@@ -10,21 +10,7 @@ from jaxtalk.config import frozen
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.rays import settings as rays
 from jaxtalk.rays.settings import FieldConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class AudioConfig:
-    """From speech features to the code that conditions the fields."""
-
-    channels: int = 29  # of the speech feature
-    code_size: int = 64
-    attention_windows: int = 8  # neighbours over which codes are smoothed; 0: no smoothing
-    stride: int = 2  # feature rows from one neighbour to the next: 50 Hz at 25 fps
-
-    @property
-    def rows(self) -> int:
-        """Feature rows one frame needs: its own window, or enough for all its neighbours'."""
-        return 16 if not self.attention_windows else 16 + self.stride * self.attention_windows
+from jaxtalk.rays.speech_code import AudioConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +25,7 @@ class SamplingConfig(rays.SamplingConfig):
 class ModelConfig:
     """The networks and how rays ask them."""
 
-    audio: AudioConfig = AudioConfig()
+    audio: AudioConfig = dataclasses.field(default_factory=AudioConfig)
     head: FieldConfig = dataclasses.field(default_factory=FieldConfig)
     torso: FieldConfig | None = dataclasses.field(default_factory=FieldConfig)
     sampling: SamplingConfig = SamplingConfig()

@@ -9,18 +9,12 @@ import grain
 import jax
 import numpy as np
 
-from jaxtalk.audio import FeatureSpec, clip_windows
+from jaxtalk.audio import clip_windows
 from jaxtalk.clip import MASK_HEAD, ClipView
 from jaxtalk.methods.ad_nerf.config import AdNerfConfig, StageConfig
 from jaxtalk.methods.ad_nerf.scene import Scene, scene_of
 from jaxtalk.rays.bounds import all_bounds, bounds_at
 from jaxtalk.rays.pixels import choose_pixels, rectangle, share_counts
-
-
-def feature_spec(config: AdNerfConfig) -> FeatureSpec:
-    """Windows of the speech feature, long enough for the neighbours that the attention smooths over."""
-    audio = config.model.audio
-    return FeatureSpec(config.feature, num_channels=audio.channels, window=audio.rows)
 
 
 def example_spec(config: AdNerfConfig, rays: int) -> dict[str, jax.ShapeDtypeStruct]:
@@ -56,7 +50,7 @@ class RayExamples(grain.MapDataset[dict[str, np.ndarray]]):
         self.clip, self.stage, self._seed = clip, stage, seed
         self.scene: Scene = scene_of(clip)
         self.size = clip.meta.size
-        self.audio = clip_windows(feature_spec(config), clip)
+        self.audio = clip_windows(config.model.audio.feature(config.feature), clip)
         track = clip.track
         sampling = config.model.sampling
         self.bounds = all_bounds(self.scene.geometry, sampling, self.size, track.rotation, track.translation)

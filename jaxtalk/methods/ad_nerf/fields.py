@@ -10,19 +10,17 @@ from jaxtyping import Array, Float
 from jaxtalk.methods.ad_nerf.config import ModelConfig
 from jaxtalk.methods.ad_nerf.rendering import passes
 from jaxtalk.methods.api import Networks
-from jaxtalk.nn.audio import AudioAttNet, AudioNet, neighbour_windows
 from jaxtalk.ops.cameras import camera_to_world, torso_euler
 from jaxtalk.ops.encodings import encoding_size, positional_encoding
 from jaxtalk.rays.field import Field
 from jaxtalk.rays.settings import FieldConfig
+from jaxtalk.rays.speech_code import speech_networks
 
 
 def head_networks(config: ModelConfig, key: jax.Array) -> Networks:
     """`audio`, with smoothing `attention`, `head`, and with hierarchical sampling `head_coarse`."""
     rngs = nnx.Rngs(key)
-    networks: Networks = {"audio": AudioNet(config.audio.channels, config.audio.code_size, rngs=rngs)}
-    if config.audio.attention_windows:
-        networks["attention"] = AudioAttNet(config.audio.attention_windows, rngs=rngs)
+    networks: Networks = speech_networks(config.audio, rngs)
     size = config.audio.code_size + 2 * config.eye_condition
     return networks | _fields("head", config, config.head, size, rngs)
 
@@ -37,18 +35,6 @@ def torso_networks(config: ModelConfig, key: jax.Array) -> Networks:
 def _fields(name: str, config: ModelConfig, field: FieldConfig, condition_size: int, rngs: nnx.Rngs) -> Networks:
     names = [f"{name}_coarse", name][-passes(config.sampling, name) :]
     return {n: Field(field, condition_size, rngs=rngs) for n in names}
-
-
-def audio_code(
-    networks: Networks, config: ModelConfig, rows: Float[Array, "*batch rows channels"], smooth: bool | jax.Array
-) -> Float[Array, "*batch code"]:
-    """The code of each frame's speech: of its own window, or the attention's mean over its neighbours' (`smooth`)."""
-    audio = networks["audio"]
-    windows = config.audio.attention_windows
-    if not windows:
-        return audio(rows)
-    codes = audio(neighbour_windows(rows, windows, config.audio.stride))
-    return jnp.where(smooth, networks["attention"](codes), codes[..., windows // 2, :])
 
 
 def head_condition(

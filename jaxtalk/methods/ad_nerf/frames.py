@@ -12,13 +12,14 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxtalk.methods.ad_nerf.config import ModelConfig
-from jaxtalk.methods.ad_nerf.fields import audio_code, head_condition, head_networks, torso_condition, torso_networks
+from jaxtalk.methods.ad_nerf.fields import head_condition, head_networks, torso_condition, torso_networks
 from jaxtalk.methods.ad_nerf.rendering import render, together, torso_bounds
 from jaxtalk.methods.ad_nerf.scene import Scene
 from jaxtalk.methods.api import Networks
 from jaxtalk.ops.bounds import look_up
 from jaxtalk.rays.bounds import frame_bounds
 from jaxtalk.rays.rendering import map_pixels, rays_through
+from jaxtalk.rays.speech_code import speech_code
 
 Parameters = Mapping[str, Any]  # network name -> pure dict of arrays
 
@@ -62,7 +63,7 @@ def render_frames(
     graphs = _graphs(model, with_torso)[0]
     networks = {name: nnx.merge(graph, parameters[name]) for name, graph in graphs.items()}
     size = scene.plate.shape[:2]
-    code = audio_code(networks, model, audio, smooth)
+    code = speech_code(networks, model.audio, audio, smooth)
     head = head_condition(model, code, eye_openness)
     first = jnp.asarray(scene.torso_rotation), jnp.asarray(scene.torso_translation)
     torso = torso_condition(model, code, (rotation, translation), first) if with_torso else code

@@ -17,13 +17,14 @@ from jaxtalk.errors import JaxtalkError
 from jaxtalk.losses.reconstruction import squared_error
 from jaxtalk.methods.ad_nerf.config import AdNerfConfig, StageConfig
 from jaxtalk.methods.ad_nerf.examples import RayExamples, example_spec
-from jaxtalk.methods.ad_nerf.fields import audio_code, head_condition, head_networks, torso_condition, torso_networks
+from jaxtalk.methods.ad_nerf.fields import head_condition, head_networks, torso_condition, torso_networks
 from jaxtalk.methods.ad_nerf.frames import parameters_of, render_frames
 from jaxtalk.methods.ad_nerf.rendering import evaluations_per_ray, render, together, torso_bounds
 from jaxtalk.methods.ad_nerf.scene import Scene, scene_of
 from jaxtalk.methods.api import Batch, Networks, Phase, Term
 from jaxtalk.ops.compositing import Composite
 from jaxtalk.rays.rendering import rays_through
+from jaxtalk.rays.speech_code import speech_code
 
 PREVIEW_FRAMES = 3
 
@@ -96,7 +97,7 @@ class FieldStage:
         """Squared errors of the pictures (coarse and fine) against the head's target and the whole frame."""
         smooth = step >= self.settings.attention_start if self.name != "torso" else smooths(self.config)
         keys = jax.random.split(key)
-        code = audio_code(networks, self.config.model, batch["audio"], smooth)
+        code = speech_code(networks, self.config.model.audio, batch["audio"], smooth)
         head = self._head(networks, batch, code, keys[0])
         terms: dict[str, Term] = {}
         if self.name != "torso":
