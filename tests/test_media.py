@@ -105,7 +105,7 @@ def test_bad_files_are_named_in_one_line(tmp_path: Path) -> None:
     for name, reason in {
         "missing.wav": "no such file",
         "empty.wav": "empty",
-        "text.wav": "unreadable",
+        "text.wav": "not readable as sound or video",
         "nothing.wav": "no sample",
         "silent.mp4": "no sound stream",
         "": "a folder",

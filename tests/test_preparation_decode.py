@@ -159,8 +159,8 @@ def test_unusable_files_are_named(tmp_path: Path) -> None:
     for name, message in [
         ("absent.mp4", "no such file"),
         ("empty.mp4", "the file is empty"),
-        ("text.mp4", "not readable as video or sound"),
-        ("cut.mp4", "not readable as video or sound"),
+        ("text.mp4", "not readable as sound or video"),
+        ("cut.mp4", "not readable as sound or video"),
         ("only.wav", "no video stream"),
         ("silent.mp4", "no audio stream"),
     ]:

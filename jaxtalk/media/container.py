@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import av
 
@@ -18,17 +17,20 @@ class MediaError(JaxtalkError):
 
 
 @contextlib.contextmanager
-def open_media(path: str | os.PathLike[str]) -> Iterator[Any]:
+def open_media(path: str | os.PathLike[str]) -> Iterator[av.container.InputContainer]:
     """Opens a file for reading. Raises `MediaError` when it is missing, empty or no media file, then or in decoding."""
     path = Path(path)
-    if not path.exists():
-        raise MediaError(f"{path}: no such file")
     if path.is_dir():
-        raise MediaError(f"{path}: a folder, where a sound or video file is needed")
+        raise MediaError(f"{path}: a folder; give the path of a sound or video file")
+    if not path.is_file():
+        raise MediaError(f"{path}: no such file; check the path")
     if path.stat().st_size == 0:
-        raise MediaError(f"{path}: the file is empty")
+        raise MediaError(f"{path}: the file is empty; copy or record it again")
     try:
         with av.open(str(path)) as container:
             yield container
     except av.FFmpegError as error:
-        raise MediaError(f"{path}: unreadable as sound or video ({error.strerror or error})") from error
+        reason = error.strerror or type(error).__name__
+        raise MediaError(
+            f"{path}: not readable as sound or video ({reason}); re-encode it, e.g. to H.264 mp4 or wav"
+        ) from error

@@ -7,7 +7,6 @@ left out, so streams that start at different times stay in sync.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from scipy.signal import resample_poly
 
 from jaxtalk.errors import JaxtalkError
+from jaxtalk.media.container import open_media
 
 if TYPE_CHECKING:
     import av
@@ -51,30 +51,9 @@ class VideoInfo:
     has_audio: bool
 
 
-@contextlib.contextmanager
-def opened(path: Path) -> Iterator[av.container.InputContainer]:
-    """Opens a media file; damage anywhere inside the block becomes one `JaxtalkError`."""
-    import av
-
-    if path.is_dir():
-        raise JaxtalkError(f"{path}: a folder; give the path of a file")
-    if not path.is_file():
-        raise JaxtalkError(f"{path}: no such file; check the path")
-    if path.stat().st_size == 0:
-        raise JaxtalkError(f"{path}: the file is empty; copy or record it again")
-    try:
-        with av.open(str(path)) as container:
-            yield container
-    except av.error.FFmpegError as error:
-        reason = error.strerror or type(error).__name__
-        raise JaxtalkError(
-            f"{path}: not readable as video or sound ({reason}); re-encode it, e.g. to H.264 mp4"
-        ) from error
-
-
 def probe(path: Path) -> VideoInfo:
     """Reads the streams' headers and the first picture. Raises `JaxtalkError` for a file without pictures."""
-    with opened(path) as container:
+    with open_media(path) as container:
         stream = _video_stream(container, path)
         frame = next(container.decode(stream), None)
         if frame is None:
@@ -94,7 +73,7 @@ def probe(path: Path) -> VideoInfo:
 
 def load_sound(path: Path) -> Sound:
     """Decodes the first audio stream to mono at 16 kHz, gaps in its timestamps filled with silence."""
-    with opened(path) as container:
+    with open_media(path) as container:
         if not container.streams.audio:
             raise JaxtalkError(f"{path}: no audio stream; give the speech as a file of its own with --audio")
         blocks: list[np.ndarray] = []
@@ -154,7 +133,7 @@ class Picture:
 
 def pictures(path: Path) -> Iterator[Picture]:
     """All pictures in the order of their times; pictures that do not advance the time are left out."""
-    with opened(path) as container:
+    with open_media(path) as container:
         stream = _video_stream(container, path)
         stream.thread_type = "AUTO"
         step = 1 / float(stream.average_rate or 25)
