@@ -48,6 +48,7 @@ def test_unusable_files_are_told_in_one_line(tmp_path: Path) -> None:
     savemat(good, {"coeff": _rows()}, do_compression=True)
     for share in (0.01, 0.3, 0.9):
         (tmp_path / f"cut{share}.mat").write_bytes(good.read_bytes()[: int(share * good.stat().st_size)])
+    (tmp_path / "empty.mat").touch()
     (tmp_path / "text.mat").write_text("coefficients, " * 100)
     (tmp_path / "new.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(400))
     (tmp_path / "a.pt").write_bytes(b"x")
@@ -66,6 +67,7 @@ def test_unusable_files_are_told_in_one_line(tmp_path: Path) -> None:
         "cut0.01.mat": "not a readable MATLAB file",
         "cut0.3.mat": "not a readable MATLAB file",
         "cut0.9.mat": "not a readable MATLAB file",
+        "empty.mat": "not a readable MATLAB file",
         "text.mat": "not a readable MATLAB file",
         "new.mat": "version 7.3",
         "a.pt": r"read from \.mat and \.npy",

@@ -10,12 +10,10 @@ of 1015, from 1 m before the origin. So rotations agree with ours but for a cons
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from pathlib import Path
 
 import numpy as np
 from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 from scipy.spatial.transform import Rotation
 
 from jaxtalk.clip import Camera, FaceModelInfo
@@ -88,7 +86,7 @@ def _array(path: Path) -> np.ndarray:
     if path.suffix == ".npy":
         try:
             return np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # damaged headers raise anything, from ValueError to TokenError
             raise JaxtalkError(f"{path}: not a plain .npy array ({_first_line(error)}); save it again") from error
     if path.suffix == ".mat":
         return _mat_array(path)
@@ -100,7 +98,7 @@ def _mat_array(path: Path) -> np.ndarray:
         content = loadmat(path)
     except NotImplementedError as error:  # version 7.3 is HDF5
         raise JaxtalkError(f"{path}: a MATLAB file of version 7.3; save it again as version 7 (`-v7`)") from error
-    except (OSError, ValueError, TypeError, EOFError, MatReadError, zlib.error) as error:
+    except Exception as error:  # damaged files raise anything, from zlib.error to IndexError
         raise JaxtalkError(f"{path}: not a readable MATLAB file ({_first_line(error)}); save it again") from error
     if KEY not in content:
         names = ", ".join(name for name in content if not name.startswith("__")) or "nothing"
