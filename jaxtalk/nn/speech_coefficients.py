@@ -84,8 +84,8 @@ class SpeechToCoefficients(nnx.Module):
                 x = self.norms[index](x, use_running_average=use_running_average)
             x = jax.nn.relu(x)
             if index == _BEFORE_POOL - 1:
-                x = nnx.max_pool(x, (3, 3), (1, 2), "VALID")
-        x = nnx.max_pool(x, (3, 3), (2, 2), "VALID")
+                x = _max_pool(x, 1, 2)
+        x = _max_pool(x, 2, 2)
         x = jnp.moveaxis(x, -1, 1).reshape(len(x), -1)
         for layer in self.dense:
             x = jax.nn.relu(layer(x))
@@ -119,6 +119,21 @@ class Normaliser(nnx.Module):
 
     def restore(self, x: Float[Array, "*batch size"]) -> Float[Array, "*batch size"]:
         return x * self.std[...] + self.mean[...]
+
+
+def _max_pool(
+    x: Float[Array, "batch rows columns channels"], row_stride: int, column_stride: int
+) -> Float[Array, "batch out_rows out_columns channels"]:
+    """The maximum over 3 x 3 without padding.
+
+    As maxima of slices: on a CPU a training step of a small network takes two thirds of the time that it takes with
+    `nnx.max_pool`, whose gradient scatters.
+    """
+    for axis, stride in ((1, row_stride), (2, column_stride)):
+        end = x.shape[axis] - 2
+        taps = [jax.lax.slice_in_dim(x, tap, tap + end, stride, axis) for tap in range(3)]
+        x = jnp.maximum(jnp.maximum(taps[0], taps[1]), taps[2])
+    return x
 
 
 _he = nnx.initializers.he_normal()

@@ -69,6 +69,8 @@ class SpeechConfig:
     batch_size: int = 16
     learning_rate: float = 2e-4
     adam_b1: float = 0.5
+    weight_decay: float = 0.0
+    noise: float = 0.0  # deviation of what is added to the windows: few clips are learnt by heart without it
     ema_decay: float | None = None
 
 
@@ -110,11 +112,10 @@ def consecutive_starts(clip: ClipView, length: int = SEQUENCE) -> np.ndarray:
     Raises:
         JaxtalkError: the clip has none.
     """
-    time, fps = clip.track.time, clip.meta.fps
-    joined = np.concatenate([[False], np.diff(time) < 1.5 / fps])
+    time = clip.track.time
     # Frames since the last gap, this one included.
     index = np.arange(len(time))
-    run = index - np.maximum.accumulate(np.where(joined, 0, index)) + 1
+    run = index - np.maximum.accumulate(np.where(_after_gap(time, clip.meta.fps), index, 0)) + 1
     ends = np.flatnonzero(run >= length)
     if not ends.size:
         raise JaxtalkError(
@@ -122,6 +123,19 @@ def consecutive_starts(clip: ClipView, length: int = SEQUENCE) -> np.ndarray:
             "clip, or leave it out of config.data.clips"
         )
     return ends - (length - 1)
+
+
+def _after_gap(time: np.ndarray, fps: float) -> np.ndarray:
+    """Whether frames are missing before each frame, [F] bool.
+
+    Footage of another rate was brought to `fps` by its nearest pictures, so that steps of nearly two frames may be no
+    gap: the steps around them make up for it. After a gap all frames are late.
+    """
+    late = time * fps - np.arange(len(time))  # frames
+    gaps = np.zeros(len(time), bool)
+    for i in np.flatnonzero(np.diff(time) > 1.5 / fps) + 1:
+        gaps[i] = np.median(late[i : i + 5]) - np.median(late[max(i - 5, 0) : i]) > 0.5
+    return gaps
 
 
 class _Sequences:
@@ -174,7 +188,8 @@ class SpeechStage:
         return speech_networks(self.net, self.num_expression, key)
 
     def phases(self) -> tuple[Phase, ...]:
-        optimizer = optax.adam(self.settings.learning_rate, b1=self.settings.adam_b1)
+        settings = self.settings
+        optimizer = optax.adamw(settings.learning_rate, b1=settings.adam_b1, weight_decay=settings.weight_decay)
         return (Phase(self.name, ("speech",), optimizer, self.losses),)
 
     def losses(
@@ -185,7 +200,10 @@ class SpeechStage:
         assert isinstance(speech, SpeechToCoefficients) and isinstance(normaliser, Normaliser)
         normaliser.fit_to(batch["mean"][0], batch["std"][0])
         target = normaliser.standardise(batch["coefficients"])
-        predicted, _ = speech(batch["windows"], use_running_average=False)
+        windows = batch["windows"]
+        if self.settings.noise:
+            windows += self.settings.noise * jax.random.normal(key, windows.shape)
+        predicted, _ = speech(windows, use_running_average=False)
         terms = speech_terms(self.net, predicted, target, batch["valid"])
         moved = jnp.sum(jnp.square(split_pose(target)[0]) * batch["valid"][..., None])
         missed = jnp.sum(terms["expression"].values * batch["valid"][..., None])
