@@ -23,13 +23,11 @@ full name (`model.eye_condition=True`). Later ones win; flags such as `--config.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-from typing import Any
 
 import ml_collections
 
-from jaxtalk.config import base
+from jaxtalk.config import apply_arguments, base
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.methods.ad_nerf.config import (
     AudioConfig,
@@ -52,8 +50,7 @@ def get_config(arg: str = "tiny") -> ml_collections.ConfigDict:
     config.method = "ad_nerf"
     VARIANTS[variant](config)
     config.lock()  # a misspelt key is an error
-    for setting in settings:
-        _apply(config, setting)
+    apply_arguments(config, settings, SHORT, "configs/ad_nerf.py")
     return config
 
 
@@ -116,39 +113,3 @@ VARIANTS = {"tiny": tiny, "paper": paper}
 def _systems(config: ml_collections.ConfigDict, model: ModelConfig, stages: StagesConfig) -> None:
     config.model = ml_collections.ConfigDict(dataclasses.asdict(model))
     config.stages = ml_collections.ConfigDict(dataclasses.asdict(stages))
-
-
-def _apply(config: ml_collections.ConfigDict, setting: str) -> None:
-    key, separator, text = setting.partition("=")
-    if not separator:
-        raise JaxtalkError(f"configs/ad_nerf.py: {setting!r} is not key=value")
-    if key == "clip":
-        config.data.clips = (*config.data.clips, text)
-        return
-    try:
-        if key == "steps":
-            _set_steps(config, int(text))
-            return
-        config.update_from_flattened_dict({SHORT.get(key, key): _value(text)})
-    except (KeyError, AttributeError) as error:
-        known = ", ".join(("clip", "steps", *SHORT))
-        raise JaxtalkError(
-            f"configs/ad_nerf.py: {setting}: no such setting; give its path in the config, or one of {known}"
-        ) from error
-    except (TypeError, ValueError) as error:
-        raise JaxtalkError(f"configs/ad_nerf.py: {setting}: {' '.join(str(error.args[0]).split())}") from error
-
-
-def _set_steps(config: ml_collections.ConfigDict, steps: int) -> None:
-    """Sets the steps of every stage, and stretches the decay of the learning rate with them."""
-    for stage in config.stages.values():
-        if stage is not None:
-            stage.decay_steps = round(stage.decay_steps * steps / stage.steps)
-            stage.steps = steps
-
-
-def _value(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text

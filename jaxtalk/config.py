@@ -5,12 +5,13 @@ A config file under `configs/` starts from `base()`, sets `method`, `model` and 
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import ml_collections
@@ -124,3 +125,47 @@ def as_plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
 def config_sha256(config: ml_collections.ConfigDict) -> str:
     """Hash of the resolved config, with its keys in order."""
     return hashlib.sha256(json.dumps(as_plain(config), sort_keys=True).encode()).hexdigest()
+
+
+def apply_arguments(
+    config: ml_collections.ConfigDict, arguments: Sequence[str], short: Mapping[str, str], where: str
+) -> None:
+    """Applies the `key=value` that follow a config's variant, later ones over earlier ones.
+
+    Keys are `clip` (a folder, added to data.clips; may come again), `steps` (of every stage whose learning rate
+    decays, which then decays in proportion), those of `short` (-> full key), or any key of the config by its full name. Raises
+    `JaxtalkError` for another key or a value that does not fit; `where` names the config's file.
+    """
+    for argument in arguments:
+        key, separator, text = argument.partition("=")
+        if not separator:
+            raise JaxtalkError(f"{where}: {argument!r} is not key=value")
+        try:
+            if key == "clip":
+                config.data.clips = (*config.data.clips, text)
+            elif key == "steps":
+                _set_steps(config, int(text))
+            else:
+                config.update_from_flattened_dict({short.get(key, key): _value(text)})
+        except (KeyError, AttributeError) as error:
+            known = ", ".join(("clip", "steps", *short))
+            raise JaxtalkError(
+                f"{where}: {argument}: no such setting; give its path in the config, or one of {known}"
+            ) from error
+        except (TypeError, ValueError) as error:
+            raise JaxtalkError(f"{where}: {argument}: {' '.join(str(error.args[0]).split())}") from error
+
+
+def _set_steps(config: ml_collections.ConfigDict, steps: int) -> None:
+    """Sets the steps of every stage whose learning rate decays, and stretches the decay with them."""
+    for stage in config.stages.values():
+        if stage is not None and stage.get("decay_steps"):
+            stage.decay_steps = round(stage.decay_steps * steps / stage.steps)
+            stage.steps = steps
+
+
+def _value(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

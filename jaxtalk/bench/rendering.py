@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -54,6 +54,10 @@ class RandomRun:
     def networks(self, stage: str) -> Networks:
         modules, arrays = self.trained[stage]
         return modules.merge(arrays["params"], arrays["stats"])
+
+    def train(self, stage: Stage, clips: Sequence[ClipView], folder: Path) -> Networks:
+        """The networks of a stage that was never trained."""
+        return stage.networks(jax.random.key(0))
 
 
 def measure_rendering(

@@ -77,14 +77,34 @@ class Phase:
 class Stage(Protocol):
     """One training run of some networks. Everything is known from the config; nothing is read before `examples`."""
 
-    name: str
-    steps: int
-    batch_size: int  # examples per step over all processes
-    needs: tuple[str, ...]  # earlier stages whose networks are loaded, frozen, beside this one's; own names hide theirs
-    init_from: Mapping[str, str]  # own network -> earlier stage whose final (averaged) parameters it starts from
-    # Exponential moving average of the parameters, used for preview, fit and evaluation. At step t its decay is at
-    # most (1 + t) / (10 + t), so that the initial values are soon forgotten.
-    ema_decay: float | None
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def batch_size(self) -> int:
+        """Examples per step over all processes."""
+        ...
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Earlier stages whose networks are loaded, frozen, beside this one's; own names hide theirs."""
+        ...
+
+    @property
+    def init_from(self) -> Mapping[str, str]:
+        """Own network -> earlier stage whose final (averaged) parameters it starts from."""
+        ...
+
+    @property
+    def ema_decay(self) -> float | None:
+        """Decay of an exponential moving average of the parameters, used for preview, fit and evaluation.
+
+        At step t it is at most (1 + t) / (10 + t), so that the initial values are soon forgotten. None: no average.
+        """
+        ...
 
     def networks(self, key: jax.Array) -> Networks:
         """Builds this stage's own networks. Runs under `jax.eval_shape` and under `jax.jit`."""
@@ -162,6 +182,13 @@ class Run(Protocol):
 
     def networks(self, stage: str) -> Networks:
         """The networks of a finished stage, with averaged parameters where the stage keeps them."""
+        ...
+
+    def train(self, stage: Stage, clips: Sequence[ClipView], folder: Path) -> Networks:
+        """Trains one more stage, for an avatar, in FOLDER: `needs` and `init_from` are stages of this run.
+
+        It resumes there, and is not trained again once finished.
+        """
         ...
 
 

@@ -1,0 +1,161 @@
+"""A talking head that renders from its own folder alone: networks, reference frames, torsos."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxtalk.clip import Camera, ClipView, Track
+from jaxtalk.config import frozen
+from jaxtalk.errors import JaxtalkError
+from jaxtalk.few_shot.coefficients import pose_of
+from jaxtalk.few_shot.config import FewShotConfig
+from jaxtalk.few_shot.frames import abstract_parameters, encode_person, networks_of, parameters_of, render_frames
+from jaxtalk.few_shot.listening import listen
+from jaxtalk.few_shot.person import Person, person_of
+from jaxtalk.few_shot.references import Views
+from jaxtalk.few_shot.stages import smooths, windowed
+from jaxtalk.methods.api import Drive, Networks
+from jaxtalk.rays.bounds import camera_vector
+
+FILES = ("avatar.json", "parameters.npz", "person.npz", "track.npz")
+
+
+@dataclasses.dataclass(frozen=True)
+class FewShotAvatar:
+    """One person's head; see `jaxtalk.methods.api.Avatar`."""
+
+    name: str
+    fps: float
+    camera: Camera
+    track: Track
+    person: Person
+    parameters: dict[str, Any]
+    config: FewShotConfig
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.person.size
+
+    @functools.cached_property
+    def _views(self) -> Views:
+        return encode_person(self.config.model, self.parameters, self.person)
+
+    def listen(self, windows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """Raw expression and pose [n, E + 6] of each part of an utterance; for audio64 the windows themselves."""
+        model = self.config.model
+        if not model.listens:
+            return windows
+        heard = listen(networks_of(model, self.parameters), windows, stateful=model.lstm_stateful)
+        return _in_windows(heard, model.semantic_window) if model.semantic_window else heard
+
+    def predicted_pose(self, heard: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rotation [F, 3, 3] and translation [F, 3] heard in the speech. Raises `JaxtalkError` for audio64."""
+        model = self.config.model
+        if not model.listens:
+            raise JaxtalkError(f"avatar {self.name}: model.motion={model.motion} predicts no pose; use hold or mirror")
+        return pose_of(heard[:, model.semantic_window // 2] if model.semantic_window else heard)
+
+    def render(self, drive: Drive) -> np.ndarray:
+        """Frames [F, H, W, 3] float32 in [0, 1]; compiled once per F.
+
+        `drive.camera` moves the head's camera; references, torso and background stay the clip's.
+        """
+        person = self.person if drive.camera is None else self.person._replace(camera=camera_vector(drive.camera))
+        arrays = [
+            np.asarray(array, np.float32)
+            for array in (drive.audio, drive.eye_openness, drive.rotation, drive.translation)
+        ]
+        self._check(arrays[0])
+        frames = render_frames(
+            self.config.model, self.parameters, person, self._views, *arrays, smooth=smooths(self.config)
+        )
+        return np.asarray(frames)
+
+    def _check(self, heard: np.ndarray) -> None:
+        model = self.config.model
+        expected: tuple[int, ...] = (model.audio.rows, model.audio.channels)
+        if model.listens:
+            expected = (model.num_coefficients,)
+            expected = (model.semantic_window, *expected) if model.semantic_window else expected
+        if heard.shape[1:] != expected:
+            raise JaxtalkError(
+                f"avatar {self.name}: what it hears is {heard.shape[1:]} a frame, it was trained on {expected}; "
+                "give it windows of the run's own audio feature through `listen`"
+            )
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
+                  for path, leaf in jax.tree_util.tree_leaves_with_path(self.parameters)}  # fmt: skip
+        np.savez(folder / "parameters.npz", **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(folder / "person.npz", **self.person._asdict())
+        self.track.save(folder / "track.npz")
+        data = {
+            "method": self.config.method,
+            "name": self.name,
+            "fps": self.fps,
+            "camera": dataclasses.asdict(self.camera),
+            "config": dataclasses.asdict(self.config),
+        }
+        (folder / "avatar.json").write_text(json.dumps(data, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path, method: str) -> FewShotAvatar:
+        """Reads what `save` wrote. Raises `JaxtalkError` when a file is missing or is another system's."""
+        for name in FILES:
+            if not (folder / name).is_file():
+                raise JaxtalkError(f"{folder / name}: missing, so this is no whole avatar; train or fit it again")
+        data = json.loads((folder / "avatar.json").read_text())
+        if data["method"] != method:
+            raise JaxtalkError(f"{folder / 'avatar.json'}: an avatar of {data['method']}, not of {method}")
+        config = frozen(FewShotConfig, data["config"], f"{folder / 'avatar.json'}: config")
+        with np.load(folder / "person.npz") as arrays:
+            person = Person(**{name: arrays[name] for name in Person._fields})
+        return cls(
+            name=data["name"],
+            fps=data["fps"],
+            camera=Camera(**data["camera"]),
+            track=Track.load(folder / "track.npz"),
+            person=person,
+            parameters=_load_parameters(folder / "parameters.npz", config),
+            config=config,
+        )
+
+
+def avatar_of(config: FewShotConfig, networks: Networks, clip: ClipView) -> FewShotAvatar:
+    """The person of `clip`, seen through `networks`."""
+    return FewShotAvatar(
+        name=clip.name,
+        fps=clip.meta.fps,
+        camera=clip.meta.camera,
+        track=clip.track,
+        person=person_of(clip, config.model),
+        parameters=parameters_of(networks),
+        config=config,
+    )
+
+
+def _in_windows(heard: Iterator[np.ndarray], window: int) -> Iterator[np.ndarray]:
+    """The values of the `window` frames around each frame, the ends repeated; given when all is heard."""
+    values = np.concatenate(list(heard))
+    yield windowed(values, np.arange(len(values)), window)
+
+
+def _load_parameters(path: Path, config: FewShotConfig) -> dict[str, Any]:
+    with np.load(path) as arrays:
+
+        def read(key: Any, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+            name = jax.tree_util.keystr(key, simple=True, separator="/")
+            if name not in arrays or arrays[name].shape != leaf.shape:
+                raise JaxtalkError(f"{path}: {name} is missing or has another shape; train or fit the avatar again")
+            return arrays[name]
+
+        return jax.tree_util.tree_map_with_path(read, abstract_parameters(config.model))

@@ -1,0 +1,12 @@
+"""DFRF (Shen et al., ECCV 2022): the few-shot baseline of GDRF (card gdrf A.2). See README.md."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from jaxtalk.few_shot.system import adapt, audio_feature, fit, stages
+from jaxtalk.few_shot.system import load_avatar as _load_avatar
+
+__all__ = ["adapt", "audio_feature", "fit", "load_avatar", "stages"]
+
+load_avatar = partial(_load_avatar, method="dfrf")
