@@ -2,6 +2,7 @@
 
 uv run eval.py --workdir=runs/anna --protocol=self
 uv run eval.py --workdir=runs/anna --protocol=self --max_frames=0      (every test frame)
+uv run eval.py --workdir=runs/base --protocol=fewshot --seconds=3,5,10 --steps=1000,5000 --from_scratch
 """
 
 from absl import app, flags
@@ -11,11 +12,17 @@ from jaxtalk.flags import parse_flags
 from jaxtalk.progress import quiet_libraries
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run; nothing else is needed.")
-_PROTOCOL = flags.DEFINE_string("protocol", "self", "Which protocol: self.")
+_PROTOCOL = flags.DEFINE_string("protocol", "self", "Which protocol: self, or fewshot.")
 _MAX_FRAMES = flags.DEFINE_integer(
     "max_frames", None, "Test frames of each clip, evenly spaced; 0: all. Default: the run's config."
 )
 _VIDEO_SECONDS = flags.DEFINE_float("video_seconds", 8.0, "Length of the comparison video of each clip; 0: none.")
+_POSE = flags.DEFINE_enum("pose", "gt", ["gt", "predicted"], "Poses of the frames: tracked, or predicted from speech.")
+_SECONDS = flags.DEFINE_list("seconds", None, "fewshot: lengths of video to adapt to. Default: the run's config.")
+_STEPS = flags.DEFINE_list("steps", None, "fewshot: numbers of steps; 0: the base model as it is. Default: the config.")
+_FROM_SCRATCH = flags.DEFINE_bool("from_scratch", None, "fewshot: the same steps without base training, too.")
+_CLIPS = flags.DEFINE_list("clips", None, "fewshot: folders of clips of people that the run was not trained on.")
+_FRESH = flags.DEFINE_bool("fresh", None, "fewshot: adapt anew what an earlier evaluation of this run has adapted.")
 
 
 def main(_: list[str]) -> None:
@@ -26,8 +33,35 @@ def main(_: list[str]) -> None:
         from jaxtalk.evaluation import runner
 
         runner.evaluate_and_print(
-            _WORKDIR.value, _PROTOCOL.value, max_frames=_MAX_FRAMES.value, video_seconds=_VIDEO_SECONDS.value
+            _WORKDIR.value,
+            _PROTOCOL.value,
+            max_frames=_MAX_FRAMES.value,
+            video_seconds=_VIDEO_SECONDS.value,
+            pose=_POSE.value,
+            fewshot=_fewshot(),
         )
+
+
+def _fewshot() -> dict[str, object]:
+    """The flags of the few-shot protocol that were given."""
+    given = {
+        "seconds": _numbers(_SECONDS, float),
+        "steps": _numbers(_STEPS, int),
+        "from_scratch": _FROM_SCRATCH.value,
+        "clips": _CLIPS.value,
+        "fresh": _FRESH.value,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and _PROTOCOL.value != "fewshot":
+        raise JaxtalkError(f"--{next(iter(given))} belongs to --protocol=fewshot; add it, or leave the flag out")
+    return given
+
+
+def _numbers(flag: flags.FlagHolder, kind: type) -> list | None:
+    try:
+        return None if flag.value is None else [kind(text) for text in flag.value]
+    except ValueError as error:
+        raise JaxtalkError(f"--{flag.name}: {','.join(flag.value)!r} is no list of numbers, e.g. 3,5,10") from error
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ class FakeAvatar:
     listening: float
     noise: float = 0.02
     rendered: list[Drive] = dataclasses.field(default_factory=list)
+    heard: list[np.ndarray] = dataclasses.field(default_factory=list)  # utterances that it listened to
 
     def __post_init__(self) -> None:
         self.name, self.size, self.fps = self.view.name, self.view.meta.size, self.view.meta.fps
@@ -34,7 +35,10 @@ class FakeAvatar:
         self.track: Track = self.view.track
 
     def listen(self, windows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        return windows
+        """Hears an utterance to its end before it answers, in parts of another length."""
+        self.heard.append(np.concatenate(list(windows)))
+        for start in range(0, len(self.heard[-1]), 7):
+            yield self.heard[-1][start : start + 7]
 
     def render(self, drive: Drive) -> np.ndarray:
         self.rendered.append(drive)

@@ -17,9 +17,10 @@ from jaxtalk.errors import JaxtalkError
 from jaxtalk.evaluation import pictures
 from jaxtalk.evaluation.charts import line_chart
 from jaxtalk.evaluation.report import embedded, write_protocol_report, write_run_report
-from jaxtalk.evaluation.results import formatted, headline_markdown, read_results, values_csv
+from jaxtalk.evaluation.results import formatted, read_results
 from jaxtalk.evaluation.runner import evaluate
 from jaxtalk.evaluation.summary import headline
+from jaxtalk.evaluation.tables import headline_markdown, paired_csv, values_csv
 from tests import listening_method
 from tests.fake_clip import write_fake_clip
 
@@ -111,8 +112,13 @@ def test_csv_and_markdown_hold_the_means(run: Path, results: dict[str, Any]) -> 
     value = results["values"]["nearest"]["ssim/gauss11"]["mouth"]
     assert float(table["nearest", "ssim/gauss11", "mouth", ""][5]) == value["mean"]
     assert float(table["nearest", "ssim/gauss11", "mouth", "c1"][5]) == value["clips"]["c1"]
+    pairs = {tuple(line[:5]): line for line in (text.split(",") for text in paired_csv(results).splitlines()[1:])}
+    assert len(pairs) == 5 * 3 * 3 * (1 + 2)
     drop = results["paired"]["audio_other"]["psnr/rgb"]["face"]
-    assert float(table["audio_other", "psnr/rgb", "face", ""][6]) == drop["mean"]
+    mean, clip = (pairs["ours", "audio_other", "psnr/rgb", "face", name] for name in ("", "c1"))
+    assert float(mean[6]) == drop["mean"] and float(mean[7]) == drop["standard_error"]
+    assert float(clip[6]) == drop["clips"]["c1"]["mean"] and clip[5] == "p1"
+    assert (run / "eval/self/paired.csv").read_text() == paired_csv(results)
     assert (run / "eval/self/table.csv").read_text() == values_csv(results)
     markdown = headline_markdown(results)
     assert formatted(results["values"]["ours"]["psnr/rgb"]["mouth"]["mean"], 2) in markdown

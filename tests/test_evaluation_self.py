@@ -15,7 +15,8 @@ from jaxtalk.audio.features import audio_windows
 from jaxtalk.clip import Clip
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.evaluation import controls
-from jaxtalk.evaluation.protocols.self_driven import evenly_spaced
+from jaxtalk.evaluation.exhibits import evenly_spaced
+from jaxtalk.evaluation.rendering import every_moment
 from jaxtalk.evaluation.runner import evaluate
 from jaxtalk.metrics import METRICS, box_mask
 from jaxtalk.synthesis import provenance
@@ -147,6 +148,44 @@ def test_controls_change_the_speech_and_nothing_else(outcome: Outcome, clips: li
     assert results["clips"]["anna_1"]["facts"]["speech"]["audio_other"] == "ben (clip ben_1)"
     ben = audio_windows(SPEC, clips[2].audio(), 16000, times - times[-1] + clips[2].track.time[-1])
     np.testing.assert_allclose(other.audio[:12], ben, atol=1e-5)
+
+
+def test_the_avatar_listens_to_every_moment_between(outcome: Outcome, clips: list[Clip]) -> None:
+    """Twelve of the test frames are rendered, and it hears all of them, one after the other."""
+    results, _, avatars = outcome
+    frames = results["clips"]["anna_1"]["frames"]
+    times = clips[0].track.time[frames[0] : frames[-1] + 1]
+    assert len(times) == 38 > len(frames)
+    true, shifted, other, film = avatars[0].heard
+    np.testing.assert_allclose(true, audio_windows(SPEC, clips[0].audio(), 16000, times), atol=1e-6)
+    assert shifted.shape == other.shape == true.shape and len(film) == 10
+    rendered = avatars[0].rendered[0].audio[:12]
+    np.testing.assert_array_equal(rendered, true[np.array(frames) - frames[0]])
+
+
+def test_moments_between_frames_are_filled_in() -> None:
+    times = np.array([0.0, 0.04, 0.08, 0.2, 0.24, 0.28])  # two frames are missing
+    moments, place = every_moment(times, np.array([1, 3, 4]))
+    np.testing.assert_allclose(moments, [0.04, 0.08, 0.12, 0.16, 0.2, 0.24])
+    assert place.tolist() == [0, 4, 5]
+    alone, place = every_moment(times, np.array([2]))
+    assert alone.tolist() == [0.08] and place.tolist() == [0]
+
+
+def test_frames_at_a_predicted_pose(clips: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    avatars = listening_method.install(monkeypatch, tmp_path, clips[:1])
+    with pytest.raises(JaxtalkError, match="predict no pose"):
+        evaluate(tmp_path, "self", max_frames=3, video_seconds=0, pose="predicted")
+    still = np.eye(3, dtype=np.float32)
+    monkeypatch.setattr(
+        FakeAvatar, "predicted_pose",
+        lambda self, audio: (np.stack([still] * len(audio)), np.zeros((len(audio), 3))), raising=False,
+    )  # fmt: skip
+    results = evaluate(tmp_path, "self", max_frames=3, video_seconds=0, pose="predicted")
+    np.testing.assert_array_equal(avatars[-1].rendered[0].rotation[0], still)
+    assert results["settings"]["pose"] == "predicted"
+    with pytest.raises(JaxtalkError, match="--pose: 'sideways'"):
+        evaluate(tmp_path, "self", pose="sideways")
 
 
 def test_an_avatar_that_ignores_speech_has_no_drop(

@@ -10,17 +10,44 @@ from typing import Any
 import numpy as np
 
 from jaxtalk.clip import ClipView
-from jaxtalk.methods.api import Avatar
+from jaxtalk.methods.api import Run
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of the results: `kind` is method, baseline, control (the method with other inputs) or truth."""
+    """One line of the results: `kind` is method, baseline, control (the method with other inputs) or truth.
+
+    A row of a protocol that tests a method after several lengths of video and numbers of steps says what it is made
+    of: `variant` (adapted, scratch, copy, ...), `seconds` and `steps`; None where it does not depend on them.
+    """
 
     name: str
     label: str
     kind: str
     description: str
+    variant: str = ""
+    seconds: float | None = None
+    steps: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A paired difference of the results: row `first` minus row `second`, frame by frame."""
+
+    name: str
+    first: str
+    second: str
+
+
+@dataclasses.dataclass(frozen=True)
+class FewShot:
+    """What a few-shot evaluation adapts with: every length of video with every number of steps."""
+
+    seconds: tuple[float, ...]  # from the start of a clip
+    steps: tuple[int, ...]  # 0: the base model as it is
+    from_scratch: bool = False  # the same steps without base training, too
+    clips: tuple[str, ...] = ()  # folders of clips of unseen people; empty: the held-out clips of the run
+    fresh: bool = False  # adapt anew what an earlier evaluation has adapted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,14 +58,17 @@ class Settings:
     video_seconds: float  # length of the comparison video; 0: none
     test_seconds: float
     guard_seconds: float
+    pose: str = "gt"  # tracked poses of the test frames; or predicted: those that the avatar makes of the speech
+    fewshot: FewShot | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """What a protocol tests: the clips of a run, how an avatar is made from training frames, and what it hears."""
+    """What a protocol tests: a trained run of a method, and the clips to test it on."""
 
+    trained: Run
+    method: Any  # the module of the system (methods.api)
     clips: Sequence[ClipView]
-    fit: Callable[[ClipView], Avatar]
     audio_feature: Any  # jaxtalk.audio FeatureSpec
     settings: Settings
     run: Mapping[str, Any]  # name, method, hashes: goes into results.json and into videos
@@ -59,16 +89,26 @@ class ClipResult:
     mouths: Mapping[str, Any]  # close-ups of the mouth: {"path", "rows": names from above}
     videos: Sequence[Mapping[str, str]]  # {"path", "caption"}
     absent: Mapping[str, str] = dataclasses.field(default_factory=dict)  # row -> why it could not be made
+    panels: Mapping[str, str] = dataclasses.field(default_factory=dict)  # picture's name -> row, where they differ
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How measurements become tables. `subject_row` is the row that the page speaks of."""
+
+    rows: tuple[Row, ...]
+    comparisons: tuple[Comparison, ...]
+    subject_row: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """A way to test a run. `subject_row` is the row that the paired differences are taken from."""
+    """A way to test a run."""
 
     name: str
     title: str
     description: str
-    rows: tuple[Row, ...]
     regions: Mapping[str, str]  # name -> label
+    clips: Callable[[Run, Any, Settings], Sequence[ClipView]]  # (run, method, settings): whom to test
     evaluate_clip: Callable[[Subject, ClipView], ClipResult]
-    subject_row: str = "ours"
+    layout: Callable[[Settings, Sequence[ClipResult]], Layout]

@@ -18,22 +18,30 @@ import jinja2
 from PIL import Image
 
 from jaxtalk import __version__
+from jaxtalk.evaluation import fewshot_tables
 from jaxtalk.evaluation.charts import line_chart
 from jaxtalk.evaluation.results import formatted, read_results, write_text
+from jaxtalk.evaluation.statistics import clearly_above_zero
 from jaxtalk.evaluation.summary import headline, tiles
 from jaxtalk.media.video import read_frames
 
 _EMBED_BYTES = 120_000  # larger pictures are embedded as JPEG
 _POSTER_FRAME = 12  # of a video, which stands for it until it plays
+_FILES = ("results.json", "table.csv", "paired.csv", "table.md")
 _PREVIEWS = 6  # of each picture drawn during training
 _PANELS = {
     "truth": "Ground truth",
     "ours": "Ours",
+    "adapted": "Adapted",
     "error": "Error",
+    "before": "Before adaptation",
+    "scratch": "From scratch",
     "audio_shifted": "Late speech",
     "nearest": "Nearest frame",
+    "copy": "Nearest frame",
     "mean": "Mean frame",
 }
+_CHARTED = ("ours", "adapted", "audio_shifted", "scratch", "nearest", "copy")
 
 
 def write_protocol_report(folder: str | Path) -> Path:
@@ -84,7 +92,8 @@ def _page(**content: Any) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters["number"] = formatted
+    environment.filters |= {"number": formatted, "difference": fewshot_tables.difference}
+    environment.tests["clearly_above_zero"] = clearly_above_zero
     empty: dict[str, Any] = {"samples": [], "previews": []}
     return environment.get_template("page.html").render({**empty, **content}, version=__version__)
 
@@ -107,33 +116,47 @@ def _evaluation(folder: Path, page_folder: Path) -> dict[str, Any]:
     clips = []
     for name, clip in results["clips"].items():
         videos = [{**video, **_video(folder / video["path"], page_folder)} for video in clip["videos"]]
-        pictures = [_picture(folder, results, name, picture) for picture in clip["pictures"]]
-        mouths = {
-            "data": embedded(folder / clip["mouths"]["path"]),
-            "rows": [_PANELS[row].lower() for row in clip["mouths"]["rows"]],
-        }
-        made = {"videos": videos, "pictures": pictures, "mouths": mouths, "chart": _chart(results, name)}
-        clips.append({"name": name, **clip, **made})
-    files = {name: _relative(folder / name, page_folder) for name in ("results.json", "table.csv", "table.md")}
-    return {
+        clips.append({"name": name, **clip, "videos": videos, **_exhibits(folder, results, name)})
+    names = [name for name in _FILES if (folder / name).is_file()]
+    found: dict[str, Any] = {
         "results": results,
         "headline": headline(results),
         "tiles": tiles(results),
         "clips": clips,
-        "files": files,
+        "files": {name: _relative(folder / name, page_folder) for name in names},
+        "labels": {row["name"]: row["label"] for row in results["rows"]},
+    }
+    if results["protocol"] == "fewshot":
+        people, tables = fewshot_tables.by_identity(results), fewshot_tables.paper_tables(results)
+        found |= {"tables": tables, "people": people, "curve": _curve(results)}
+    return found
+
+
+def _exhibits(folder: Path, results: dict[str, Any], name: str) -> dict[str, Any]:
+    """Pictures, close-ups and chart of a clip; none of a clip that was too short to test."""
+    clip = results["clips"][name]
+    if not clip["frames"]:
+        return {"pictures": [], "mouths": {}, "chart": {}}
+    rows = [_PANELS[row].lower() for row in clip["mouths"]["rows"]]
+    return {
+        "pictures": [_picture(folder, results, name, picture) for picture in clip["pictures"]],
+        "mouths": {"data": embedded(folder / clip["mouths"]["path"]), "rows": rows},
+        "chart": _chart(results, name),
     }
 
 
 def _picture(folder: Path, results: dict[str, Any], clip: str, picture: dict[str, Any]) -> dict[str, Any]:
     """One tested frame: its panels as data, each with its PSNR over the mouth where it has one."""
     metric = next(iter(results["metrics"]))
-    frames = results["clips"][clip]["per_frame"]
+    frames, names = results["clips"][clip]["per_frame"], results["clips"][clip].get("panels", {})
     panels = []
-    for row, label in _PANELS.items():
-        if row not in picture["files"]:
+    for panel, label in _PANELS.items():
+        if panel not in picture["files"]:
             continue
+        row = names.get(panel, panel)
         value = frames[row][metric]["mouth"][picture["position"]] if row in frames and row != "truth" else None
-        panels.append({"label": label, "row": row, "data": embedded(folder / picture["files"][row]), "value": value})
+        data = embedded(folder / picture["files"][panel])
+        panels.append({"label": label, "row": panel, "data": data, "value": value})
     return {**picture, "panels": panels}
 
 
@@ -155,11 +178,38 @@ def _data_uri(image: Image.Image) -> str:
 def _chart(results: dict[str, Any], clip: str) -> dict[str, str]:
     """Mouth PSNR over time: ours with the true speech, with the wrong one, and the best copy."""
     metric = next(iter(results["metrics"]))
-    facts = results["clips"][clip]
-    labels = {row["name"]: row["label"] for row in results["rows"]}
-    shown = [row for row in ("ours", "audio_shifted", "nearest") if row in labels]
-    series = {labels[row]: (facts["times"], facts["per_frame"][row][metric]["mouth"]) for row in shown}
+    facts, labels = results["clips"][clip], {row["name"]: row["label"] for row in results["rows"]}
+    names = facts.get("panels", {})
+    shown = {panel: names.get(panel, panel) for panel in _CHARTED}
+    series = {
+        _PANELS[panel] if names else labels[row]: (facts["times"], facts["per_frame"][row][metric]["mouth"])
+        for panel, row in shown.items()
+        if row in facts["per_frame"]
+    }
     return line_chart(series, "time in the clip, s", "PSNR of the mouth, dB", markers=len(facts["times"]) <= 60)
+
+
+def _curve(results: dict[str, Any]) -> dict[str, Any] | None:
+    """Face PSNR over steps for the length that the page speaks of; None where there is but one number of steps."""
+    seconds = next(row["seconds"] for row in results["rows"] if row["name"] == results["subject_row"])
+    rows = [row for row in results["rows"] if row["seconds"] == seconds]
+
+    def values(*variants: str) -> dict[int, float | None]:
+        found = {row["steps"]: row["name"] for row in rows if row["variant"] in variants}
+        return {steps: results["values"][name]["psnr/rgb"]["face"]["mean"] for steps, name in sorted(found.items())}
+
+    adapted = values("before", "adapted")
+    if len(adapted) < 2:
+        return None
+    series: dict[str, tuple[list[float], list[float | None]]] = {}
+    for label, line in (("Adapted", adapted), ("From scratch", values("scratch"))):
+        if line:
+            series[label] = (list(map(float, line)), list(line.values()))
+    copy = next(row["name"] for row in rows if row["variant"] == "copy")
+    level = results["values"][copy]["psnr/rgb"]["face"]["mean"]
+    series["Nearest frame"] = ([float(min(adapted)), float(max(adapted))], [level, level])
+    chart = line_chart(series, "steps of adaptation", "PSNR of the face, dB", markers=True)
+    return {"seconds": f"{seconds:g}", "chart": chart}
 
 
 def _training(workdir: Path) -> list[dict[str, Any]]:

@@ -2,45 +2,59 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import ml_collections
 
 from jaxtalk.config import config_sha256
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.evaluation.protocols import load_protocol
-from jaxtalk.evaluation.records import Settings, Subject
+from jaxtalk.evaluation.records import FewShot, Settings, Subject
+from jaxtalk.evaluation.rendering import POSES
 from jaxtalk.evaluation.report import write_protocol_report
-from jaxtalk.evaluation.results import assemble, headline_markdown, write_results
+from jaxtalk.evaluation.results import assemble
 from jaxtalk.evaluation.summary import headline
+from jaxtalk.evaluation.tables import markdown, write_results
 from jaxtalk.methods.api import Run, load_method
 
 VIDEO_SECONDS = 8.0
 
 
 def evaluate(
-    workdir: str | Path, protocol: str, *, max_frames: int | None = None, video_seconds: float = VIDEO_SECONDS
+    workdir: str | Path,
+    protocol: str,
+    *,
+    max_frames: int | None = None,
+    video_seconds: float = VIDEO_SECONDS,
+    pose: str = "gt",
+    fewshot: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Tests a finished run and returns what WORKDIR/eval/PROTOCOL/results.json holds (see `evaluation.results`).
 
-    Writes results.json, table.csv, table.md, index.html, pictures and videos into that folder; an earlier evaluation
-    is replaced only when the new one is complete.
+    Writes results.json, tables, index.html, pictures and videos into that folder; an earlier evaluation is replaced
+    only when the new one is complete.
 
     Args:
         workdir: the run folder.
         protocol: a name of `evaluation.protocols.PROTOCOLS`.
         max_frames: test frames of each clip, evenly spaced, 0 for all; None takes the run's config.
         video_seconds: length of the comparison video of each clip; 0 for none.
+        pose: `gt`, or `predicted`: frames at the pose that the avatar predicts of the speech.
+        fewshot: for the protocol of that name, what differs from `config.evaluation.fewshot`: seconds, steps,
+            from_scratch, clips (folders of unseen people, instead of the run's held-out clips), fresh.
 
     Raises:
-        JaxtalkError: unknown protocol, no run there, a run that has not finished, a clip too short to split.
+        JaxtalkError: unknown protocol or pose, no run there, a run that has not finished, a clip too short to split.
     """
     plan = load_protocol(protocol)
     workdir = Path(workdir)
     last = _last_line(workdir)
 
-    from jaxtalk.input.clips import reopen_clips
     from jaxtalk.training.run import open_run
 
     run = open_run(workdir)
@@ -48,10 +62,10 @@ def evaluate(
     method = load_method(config.method)
     if last["stage"] != method.stages(config)[-1].name:
         raise _unfinished(workdir)
-    count = config.evaluation.max_frames if max_frames is None else max_frames
-    if count < 0:
-        raise JaxtalkError(f"--max_frames: {count} is below 0; give a number of frames, or 0 for all test frames")
-    settings = Settings(count, video_seconds, config.data.test_seconds, config.data.guard_seconds)
+    settings = _settings(config, max_frames, video_seconds, pose)
+    if protocol == "fewshot":
+        settings = dataclasses.replace(settings, fewshot=_fewshot(config, fewshot or {}))
+    clips = plan.clips(run, method, settings)
     folder = workdir / "eval" / protocol
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -59,20 +73,47 @@ def evaluate(
 
     facts = _run_facts(run, last)
     subject = Subject(
-        clips=reopen_clips(config, workdir),
-        fit=lambda view: method.fit(run, view),
+        trained=run,
+        method=method,
+        clips=clips,
         audio_feature=method.audio_feature(config),
         settings=settings,
         run=facts,
         folder=partial,
     )
-    clips = [plan.evaluate_clip(subject, view) for view in subject.clips]
-    results = assemble(plan, clips, facts, settings)
+    results = assemble(plan, [plan.evaluate_clip(subject, view) for view in clips], facts, settings)
     write_results(partial / "results.json", results)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     write_protocol_report(folder)
     return results
+
+
+def _settings(config: ml_collections.ConfigDict, max_frames: int | None, video_seconds: float, pose: str) -> Settings:
+    count = config.evaluation.max_frames if max_frames is None else max_frames
+    if count < 0:
+        raise JaxtalkError(f"--max_frames: {count} is below 0; give a number of frames, or 0 for all test frames")
+    if pose not in POSES:
+        raise JaxtalkError(f"--pose: {pose!r} is unknown; use {' or '.join(POSES)}")
+    return Settings(
+        max_frames=count,
+        video_seconds=video_seconds,
+        test_seconds=config.data.test_seconds,
+        guard_seconds=config.data.guard_seconds,
+        pose=pose,
+    )
+
+
+def _fewshot(config: ml_collections.ConfigDict, asked: Mapping[str, Any]) -> FewShot:
+    """What the config says, or what was asked instead; each length and each number of steps once, in order."""
+    told = {**config.evaluation.get("fewshot", {}), **asked}
+    return FewShot(
+        seconds=tuple(sorted({float(seconds) for seconds in told.get("seconds", ())})),
+        steps=tuple(sorted({int(steps) for steps in told.get("steps", ())})),
+        from_scratch=told.get("from_scratch", False),
+        clips=tuple(map(str, told.get("clips", ()))),
+        fresh=told.get("fresh", False),
+    )
 
 
 def _last_line(workdir: Path) -> dict[str, Any]:
@@ -110,13 +151,11 @@ def _run_facts(run: Run, last: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def evaluate_and_print(
-    workdir: str | Path, protocol: str, *, max_frames: int | None = None, video_seconds: float = VIDEO_SECONDS
-) -> None:
-    """`evaluate`, with the headline and where the page is on stdout."""
+def evaluate_and_print(workdir: str | Path, protocol: str, **options: Any) -> None:
+    """`evaluate`, with the tables, the headline and where the page is on stdout."""
     from jaxtalk.training.compile_cache import enable_compile_cache
 
     enable_compile_cache()
-    results = evaluate(workdir, protocol, max_frames=max_frames, video_seconds=video_seconds)
-    print(headline_markdown(results))
+    results = evaluate(workdir, protocol, **options)
+    print(markdown(results))
     print(f"{headline(results)}\nwrote {Path(workdir) / 'eval' / protocol / 'index.html'}")

@@ -67,17 +67,34 @@ def paired_over_clips(pairs: Mapping[str, Paired], identities: Mapping[str, str]
     """The mean difference over clips, then identities, with the standard error of that mean for these clips.
 
     Clips are independent, so their squared errors add with squared weights. It says how sure the mean is for these
-    clips; it does not say how much another set of people would differ.
+    clips; it does not say how much another set of people would differ. "identities" holds the same for each person.
     """
-    weights = clip_weights(identities)
+    people = {
+        person: _mean_of_pairs({clip: pair for clip, pair in pairs.items() if identities[clip] == person}, identities)
+        for person in dict.fromkeys(identities[clip] for clip in pairs)
+    }
+    return {
+        **_mean_of_pairs(pairs, identities),
+        "identities": people,
+        "clips": {clip: dataclasses.asdict(pair) for clip, pair in pairs.items()},
+    }
+
+
+def _mean_of_pairs(pairs: Mapping[str, Paired], identities: Mapping[str, str]) -> dict[str, Any]:
+    weights = clip_weights({clip: identities[clip] for clip in pairs})
     variance = sum((weights[clip] * pair.standard_error) ** 2 for clip, pair in pairs.items())
     return {
         "mean": float(sum(weights[clip] * pair.mean for clip, pair in pairs.items())),
         "standard_error": float(np.sqrt(variance)),
         "frames": sum(pair.frames for pair in pairs.values()),
         "positive": sum(pair.positive for pair in pairs.values()),
-        "clips": {clip: dataclasses.asdict(pair) for clip, pair in pairs.items()},
     }
+
+
+def clearly_above_zero(pair: Mapping[str, Any]) -> bool:
+    """Whether a paired difference of the results is positive by at least two standard errors."""
+    error = pair["standard_error"]
+    return error is not None and pair["mean"] is not None and pair["mean"] > 0 and pair["mean"] >= 2 * error
 
 
 def bootstrap_interval(

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from jaxtalk.evaluation import fewshot_summary
 from jaxtalk.evaluation.results import formatted
+from jaxtalk.evaluation.statistics import clearly_above_zero
 
 _METRIC = "psnr/rgb"
 
 
-def listens(pair: Mapping[str, Any]) -> bool:
-    """Whether the wrong speech costs anything: a positive drop of at least two standard errors."""
-    error = pair["standard_error"]
-    return error is not None and pair["mean"] is not None and pair["mean"] > 0 and pair["mean"] >= 2 * error
-
-
 def headline(results: Mapping[str, Any]) -> str:
     """One or two sentences: against copying a training frame, and against the wrong speech."""
+    if results["protocol"] == "fewshot":
+        return fewshot_summary.headline(results)
     frames = sum(len(clip["frames"]) for clip in results["clips"].values())
     pair = results["paired"]["nearest"][_METRIC]["face"]
     drop = results["paired"]["audio_shifted"][_METRIC]["mouth"]
@@ -29,7 +27,7 @@ def headline(results: Mapping[str, Any]) -> str:
         "the training frame of the nearest pose."
     )
     text = f"{text} Speech that comes a second late costs the mouth {_plus_minus(drop)} dB"
-    if listens(drop):
+    if clearly_above_zero(drop):
         return f"{text}: the mouth follows it."
     return f"{text}, less than two standard errors: no sign that the mouth follows the speech."
 
@@ -40,6 +38,8 @@ def _plus_minus(pair: Mapping[str, Any]) -> str:
 
 def tiles(results: Mapping[str, Any]) -> list[dict[str, str]]:
     """The figures at the top of the page: {"label", "value", "unit", "note"}."""
+    if results["protocol"] == "fewshot":
+        return fewshot_summary.tiles(results)
     ours, paired = results["values"]["ours"][_METRIC], results["paired"]
     against = (("face", "nearest"), ("mouth", "mean"), ("frame", "mean"))
     labels = {row["name"]: row["label"].lower() for row in results["rows"]}

@@ -9,9 +9,10 @@ from pathlib import Path
 import ml_collections
 import numpy as np
 
-from jaxtalk.clip import ClipView
+from jaxtalk.clip import Clip, ClipView
 from jaxtalk.datasets import Manifest, changed_clips, make_manifest, open_packed, pack, read_manifest, time_split
 from jaxtalk.datasets.packed import INDEX_FILE, PackedClip, read_index
+from jaxtalk.datasets.packing import clip_digest
 from jaxtalk.datasets.splits import TEST, TRAIN
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.input.cache import cached
@@ -46,6 +47,48 @@ def held_out_clips(config: ml_collections.ConfigDict, workdir: Path | str) -> li
     the test split of a packed dataset. Empty where there are none. Opened as `reopen_clips` does, from the run folder.
     """
     return _open_side(_packed_already(config, Path(workdir)), Path(workdir), TEST)
+
+
+def unseen_folders(config: ml_collections.ConfigDict, workdir: Path | str, folders: Sequence[Path]) -> list[ClipView]:
+    """Clips from their folders, of people that a run was not trained on, at `config.data.size`, decoded as its own.
+
+    Raises:
+        JaxtalkError: no clip there, two of one name, or somebody whom the run was trained on, under any name of
+            `config.data.same_person` or as the very same clip.
+    """
+    workdir = Path(workdir)
+    split = split_by_person(_packed_already(config, workdir), workdir)
+    opened: dict[str, Clip] = {}
+    for folder in folders:
+        clip = Clip.open(folder.resolve())
+        if clip.name in opened:
+            raise JaxtalkError(
+                f"{clip.path} and {opened[clip.name].path} have the same name; rename one of the folders"
+            )
+        clip.validate()
+        opened[clip.name] = clip
+    digests = {name: clip_digest(clip) for name, clip in opened.items()}
+    only = set(config.data.identities)
+    learnt = {
+        name: entry
+        for name, entry in split.clips.items()
+        if entry.split == TRAIN and (not only or entry.identity in only)
+    }
+    pairs = (*split.same_person, *same_person(config.data))
+    for name, clip in opened.items():
+        others = {other: (entry.identity, entry.sha256) for other, entry in learnt.items()}
+        asked = make_manifest(
+            {**others, "": (clip.meta.identity, digests[name])}, [clip.meta.identity], same_person=pairs
+        )
+        known = [other for other in learnt if asked.clips[other].split == TEST or learnt[other].sha256 == digests[name]]
+        if known:
+            raise JaxtalkError(
+                f"{clip.path}: {clip.meta.identity} is no stranger: the run was trained on {known[0]}; "
+                "name clips of somebody else"
+            )
+    return _views(
+        list(opened.values()), list(digests.values()), config.data.size, workdir / "cache", config.data.cache_bytes
+    )
 
 
 def split_by_person(config: ml_collections.ConfigDict, workdir: Path | str) -> Manifest:
@@ -106,15 +149,21 @@ def _open_side(config: ml_collections.ConfigDict, workdir: Path, side: str) -> l
 def working_clips(clips: Sequence[PackedClip], size: int, cache: Path, cache_bytes: int) -> list[ClipView]:
     """Views of packed clips whose shorter side has `size` pixels, with decoded frames in `cache`, the first clips
     first, up to `cache_bytes`; frames of clips beyond are decoded at each access."""
+    return _views(clips, [clip.sha256 for clip in clips], size, cache, cache_bytes)
+
+
+def _views(
+    clips: Sequence[ClipView], digests: Sequence[str], size: int, cache: Path, cache_bytes: int
+) -> list[ClipView]:
     views: list[ClipView] = []
     left = cache_bytes
-    for clip in clips:
+    for clip, digest in zip(clips, digests, strict=True):
         view: ClipView = ResizedClip(clip, size)
         height, width = view.meta.size
         needed = clip.meta.num_frames * height * width * 4
         if needed <= left:
             left -= needed
-            view = cached(view, cache / f"{clip.name}-{size}-{clip.sha256[:16]}")
+            view = cached(view, cache / f"{clip.name}-{size}-{digest[:16]}")
         views.append(view)
     return views
 

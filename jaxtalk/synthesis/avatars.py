@@ -31,15 +31,33 @@ def open_avatar(run: Run, name: str | None = None) -> tuple[Avatar, dict[str, An
     from jaxtalk.input.clips import training_part
 
     avatar = method.fit(run, training_part(clip, run.config.data))
+    return avatar, keep_avatar(run, avatar, clip.name, clip)
+
+
+def keep_avatar(run: Run, avatar: Avatar, name: str, clip: ClipView, **facts: Any) -> dict[str, Any]:
+    """Saves an avatar as WORKDIR/avatars/NAME, where `open_avatar` finds it, and returns what is known of it.
+
+    `facts` say what else it was made from; `kept_avatar` compares them. An avatar that was adapted to part of a clip
+    has `adapted`, with its seconds and steps.
+    """
     origin = {
-        "state_sha256": state,
+        "state_sha256": state_sha256(run.workdir),
         "name": clip.name,
         "identity": clip.meta.identity,
         "synthetic": clip.meta.synthetic,
         "consent": dict(clip.meta.consent),
+        **facts,
     }
-    _save(avatar, run.workdir / "avatars" / clip.name, origin)
-    return avatar, origin
+    _save(avatar, run.workdir / "avatars" / name, origin)
+    return origin
+
+
+def kept_avatar(run: Run, name: str, **facts: Any) -> Path | None:
+    """The folder of the avatar NAME where it was made from the parameters that the run has now, and from `facts`."""
+    folder = run.workdir / "avatars" / name
+    wanted = {"state_sha256": state_sha256(run.workdir), **facts}
+    origin = _read_origin(folder)
+    return folder if origin and all(origin.get(key) == value for key, value in wanted.items()) else None
 
 
 def state_sha256(workdir: Path) -> str | None:
@@ -58,13 +76,17 @@ def _kept(run: Run, name: str | None, state: str | None) -> Path | None:
     Finding it opens no clip: those of a run that has moved may be gone, and decoding them takes long.
     """
     wanted = name if name is not None else next((Path(clip).name for clip in run.config.data.clips), None)
+    found: list[tuple[tuple[bool, ...], int, Path]] = []
     for folder in sorted((run.workdir / "avatars").glob("*")):
         origin = _read_origin(folder)
         up_to_date = "state_sha256" in origin and state in (None, origin["state_sha256"])
         whole = folder.suffix != ".partial"
         if whole and up_to_date and wanted in (folder.name, origin["identity"]):
-            return folder
-    return None
+            adapted = origin.get("adapted", {})
+            # The very name first, then a head that was fitted to all it may see, then the one adapted most.
+            rank = (folder.name == wanted, not adapted, not adapted.get("from_scratch", False))
+            found.append((rank, adapted.get("steps", 0), folder))
+    return max(found, key=lambda head: head[:2])[-1] if found else None
 
 
 def _choose(run: Run, name: str | None) -> ClipView:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from jaxtalk.errors import JaxtalkError
-from jaxtalk.evaluation.protocols import self_driven
+from jaxtalk.evaluation.protocols import fewshot, self_driven
 from jaxtalk.evaluation.records import Protocol
 
-PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (self_driven.PROTOCOL,)}
+PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (self_driven.PROTOCOL, fewshot.PROTOCOL)}
 
 
 def load_protocol(name: str) -> Protocol:

@@ -6,57 +6,55 @@ not lose by that does not listen.
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from jaxtalk import __version__
 from jaxtalk.clip import ClipView
 from jaxtalk.datasets.splits import time_split
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.evaluation import baselines, controls
-from jaxtalk.evaluation.pictures import (
-    error_map,
-    shown_frames,
-    write_comparison,
-    write_mouth_strip,
-    write_pictures,
-)
-from jaxtalk.evaluation.records import ClipResult, Protocol, Row, Settings, Subject
+from jaxtalk.evaluation.exhibits import evenly_spaced, film, film_frames, frames_of, mouths, repeated, shown
+from jaxtalk.evaluation.records import ClipResult, Comparison, Layout, Protocol, Row, Settings, Subject
 from jaxtalk.evaluation.rendering import check_size, drive_of, render
 from jaxtalk.input.clips import select_frames
-from jaxtalk.methods.api import Avatar
-from jaxtalk.metrics import measure, quantised
-from jaxtalk.progress import Bar, bar
-from jaxtalk.synthesis import provenance
+from jaxtalk.methods.api import Run
+from jaxtalk.metrics import measure
+from jaxtalk.progress import bar
 
-_CLOSE_UPS = 8
 _MOUTH_ROWS = ("truth", "ours", "audio_shifted")
 _PICTURES = ("truth", "ours", "error", "audio_shifted", "nearest", "mean")
 
 
+def learnt_clips(run: Run, method: Any, settings: Settings) -> Sequence[ClipView]:
+    """The clips that the run was trained on, whole."""
+    from jaxtalk.input.clips import reopen_clips
+
+    return reopen_clips(run.config, run.workdir)
+
+
 def evaluate_clip(subject: Subject, view: ClipView) -> ClipResult:
     """Fits an avatar on the training frames of a clip and measures it on the test frames."""
-    settings, track = subject.settings, view.track
+    settings, track, spec = subject.settings, view.track, subject.audio_feature
     train, test = _split(view, settings)
     chosen = evenly_spaced(test, settings.max_frames)
-    avatar = subject.fit(select_frames(view, train))
+    avatar = subject.method.fit(subject.trained, select_frames(view, train))
     check_size(avatar, view)
     nearest = train[baselines.nearest_frames(track.take(train), track.take(chosen))]
 
     images = {
-        "truth": _frames(view, chosen),
-        "nearest": _frames(view, nearest),
-        "mean": _repeated(baselines.mean_frame(select_frames(view, train)), len(chosen)),
-        "plate": _repeated(view.background(), len(chosen)),
+        "truth": frames_of(view, chosen),
+        "nearest": frames_of(view, nearest),
+        "mean": repeated(baselines.mean_frame(select_frames(view, train)), len(chosen)),
+        "plate": repeated(view.background(), len(chosen)),
     }
     speeches = _speeches(subject, view, chosen)
-    film = _film_frames(track.time, test, settings.video_seconds)
-    with bar(f"render {view.name}", len(speeches) * len(chosen) + len(film)) as progress:
+    seconds = film_frames(track.time, test, settings.video_seconds)
+    with bar(f"render {view.name}", len(speeches) * len(chosen) + len(seconds)) as progress:
         for row, speech in speeches.items():
-            windows = speech.windows(subject.audio_feature, track.time[chosen])
-            images[row] = render(avatar, drive_of(view, chosen, windows), progress)
-        videos = _film(subject, view, avatar, film, progress) if len(film) else []
+            images[row] = render(avatar, drive_of(avatar, view, chosen, speech, spec, settings.pose), progress)
+        videos = film(subject, view, avatar, seconds, PROTOCOL.name, progress) if len(seconds) else []
 
     boxes = {"frame": None, "face": track.face_box[chosen], "mouth": track.mouth_box[chosen]}
     values = {row.name: measure(images["truth"], images[row.name], boxes) for row in ROWS if row.name in images}
@@ -71,6 +69,7 @@ def evaluate_clip(subject: Subject, view: ClipView) -> ClipResult:
     absent = {}
     if "audio_other" not in speeches:
         absent["audio_other"] = "the audio feature is a file of the user's and no other clip of the run has one"
+    pictures = {row: images[row] for row in (*speeches, "truth", "nearest", "mean")}
     return ClipResult(
         clip=view.name,
         identity=view.meta.identity,
@@ -78,8 +77,8 @@ def evaluate_clip(subject: Subject, view: ClipView) -> ClipResult:
         times=track.time[chosen],
         values=values,
         facts=facts,
-        pictures=_shown(subject, view, chosen, images, values["ours"]["psnr/rgb"]["mouth"]),
-        mouths=_mouths(subject, view, chosen, images),
+        pictures=shown(subject, view, chosen, pictures, "ours", values["ours"]["psnr/rgb"]["mouth"], _PICTURES),
+        mouths=mouths(subject, view, chosen, {row: images[row] for row in _MOUTH_ROWS}),
         videos=videos,
         absent=absent,
     )
@@ -98,21 +97,6 @@ def _split(view: ClipView, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
     return train, test
 
 
-def evenly_spaced(index: np.ndarray, count: int) -> np.ndarray:
-    """`count` of the indices, evenly spaced with both ends; all of them when count is 0 or there are fewer."""
-    if count <= 0 or count >= len(index):
-        return index
-    return index[np.linspace(0, len(index) - 1, count).round().astype(int)]
-
-
-def _frames(view: ClipView, index: np.ndarray) -> np.ndarray:
-    return np.stack([view.frame(int(i)) for i in index])
-
-
-def _repeated(image: np.ndarray, count: int) -> np.ndarray:
-    return np.broadcast_to(quantised(image[None]), (count, *image.shape))
-
-
 def _speeches(subject: Subject, view: ClipView, chosen: np.ndarray) -> dict[str, controls.Speech]:
     spec, times = subject.audio_feature, view.track.time[chosen]
     speeches = {
@@ -123,70 +107,11 @@ def _speeches(subject: Subject, view: ClipView, chosen: np.ndarray) -> dict[str,
     return speeches if other is None else {**speeches, "audio_other": other}
 
 
-def _film_frames(times: np.ndarray, test: np.ndarray, seconds: float) -> np.ndarray:
-    """The first test frames that follow each other without a gap, for at most `seconds`."""
-    if seconds <= 0:
-        return test[:0]
-    step = np.median(np.diff(times))
-    gaps = np.flatnonzero(np.diff(times[test]) > 1.5 * step)
-    test = test[: gaps[0] + 1] if len(gaps) else test
-    return test[times[test] < times[test[0]] + seconds - 0.5 * step]
-
-
-def _film(subject: Subject, view: ClipView, avatar: Avatar, film: np.ndarray, progress: Bar) -> list[dict[str, str]]:
-    """The video ground truth | ours, with the clip's sound."""
-    times, rate = view.track.time[film], view.meta.sample_rate
-    windows = controls.true_speech(view, subject.audio_feature).windows(subject.audio_feature, times)
-    ours = render(avatar, drive_of(view, film, windows), progress)
-    first = max(0, round(times[0] * rate))
-    sound = view.audio()[first : first + round(len(film) / view.meta.fps * rate)]
-    name = f"{view.name}.mp4"
-    panels = [("ground truth", _frames(view, film)), ("jaxtalk (synthetic)", ours)]
-    comment = _provenance(subject, view)
-    write_comparison(subject.folder / name, panels, view.meta.fps, (sound, rate), comment)
-    return [{"path": name, "caption": "Ground truth (left) and ours (right): test frames, own speech and poses."}]
-
-
-def _provenance(subject: Subject, view: ClipView) -> str:
-    """The comment by which `jaxtalk verify` knows the right half of the video for synthetic."""
-    head = {"name": view.name, "identity": view.meta.identity, "consent": dict(view.meta.consent)}
-    run = {name: subject.run[name] for name in ("name", "method", "config_sha256", "state_sha256")}
-    sound = {"file": f"{view.name}/audio.wav", "sha256": hashlib.sha256(view.audio().tobytes()).hexdigest()}
-    return provenance.comment(
-        {
-            "synthetic": True,
-            "digital_source_type": provenance.DIGITAL_SOURCE_TYPE,
-            "generator": f"jaxtalk {__version__}",
-            "run": run,
-            "avatar": head,
-            "audio": sound,
-            "settings": {"protocol": PROTOCOL.name, "layout": "ground truth on the left, synthetic on the right"},
-        }
-    )
-
-
-def _mouths(subject: Subject, view: ClipView, chosen: np.ndarray, images: dict[str, np.ndarray]) -> dict[str, object]:
-    """Writes close-ups of the mouth for frames evenly spaced over the tested ones."""
-    position = evenly_spaced(np.arange(len(chosen)), _CLOSE_UPS)
-    path = f"pictures/{view.name}/mouths.png"
-    rows = [images[row][position] for row in _MOUTH_ROWS]
-    write_mouth_strip(subject.folder / path, rows, view.track.mouth_box[chosen[position]])
-    return {"path": path, "rows": list(_MOUTH_ROWS)}
-
-
-def _shown(
-    subject: Subject, view: ClipView, chosen: np.ndarray, images: dict[str, np.ndarray], mouth: np.ndarray
-) -> list[dict[str, object]]:
-    """Writes the pictures that the report shows."""
-    shown = []
-    for position, note in shown_frames(mouth):
-        frame = int(chosen[position])
-        pictures = {row: images[row][position] for row in _PICTURES if row in images}
-        pictures["error"] = error_map(pictures["truth"], pictures["ours"])
-        files = write_pictures(subject.folder, view.name, frame, {row: pictures[row] for row in _PICTURES})
-        time = float(view.track.time[frame])
-        shown.append({"frame": frame, "position": position, "time": time, "note": note, "files": files})
-    return shown
+def layout(settings: Settings, clips: Sequence[ClipResult]) -> Layout:
+    """The rows that every clip has, each baseline and control against ours."""
+    rows = tuple(row for row in ROWS if all(row.name in clip.values for clip in clips))
+    against = tuple(Comparison(row.name, "ours", row.name) for row in rows if row.kind in ("baseline", "control"))
+    return Layout(rows, against, "ours")
 
 
 ROWS = (
@@ -204,7 +129,8 @@ PROTOCOL = Protocol(
     name="self",
     title="Self-driven",
     description="The last part of each clip, never trained on, rendered with its own tracked poses, eyes and speech.",
-    rows=ROWS,
     regions={"frame": "Frame", "face": "Face", "mouth": "Mouth"},
+    clips=learnt_clips,
     evaluate_clip=evaluate_clip,
+    layout=layout,
 )

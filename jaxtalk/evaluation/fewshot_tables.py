@@ -1,0 +1,148 @@
+"""Tables of a few-shot evaluation in the layout of the GDRF paper's Tables 1 and 2, with its rows beside ours."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxtalk.evaluation.results import formatted
+
+NOT_COMPARABLE = "published, another protocol: not comparable"
+_VARIANTS = {"adapted": "adapted", "before": "before adaptation", "scratch": "from scratch"}
+_BASELINES = {"copy": "nearest frame (copy)", "mean": "mean frame"}
+_METRICS = ("psnr/rgb", "ssim/gauss11")
+_SHOWN = {"copy": "mouth", "mean": "mouth", "scratch": "face", "before": "face", "audio_shifted": "mouth"}
+
+
+@functools.cache
+def published() -> dict[str, Any]:
+    """The numbers of `published/gdrf.json`."""
+    return json.loads((importlib.resources.files("jaxtalk.evaluation") / "published" / "gdrf.json").read_text())
+
+
+def paper_tables(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """PSNR / SSIM per cell: a table for each number of steps with lengths as columns where there are several lengths,
+    else one with numbers of steps as columns; each for every region, the published rows beside the whole frame.
+
+    Gives {"title", "caption", "columns", "rows": [{"label", "kind", "cells": [text]}]}.
+    """
+    rows = results["rows"]
+    lengths = sorted({row["seconds"] for row in rows if row["seconds"] is not None})
+    steps = sorted({row["steps"] for row in rows if row["steps"]})
+    if len(lengths) == 1:
+        wanted = [("steps", {"seconds": lengths[0]}, steps or [0])]
+    else:
+        wanted = [("seconds", {"steps": number}, lengths) for number in steps or [0]]
+    return [
+        _table(results, axis, fixed, columns, region)
+        for axis, fixed, columns in wanted
+        for region in results["regions"]
+    ]
+
+
+def _table(
+    results: Mapping[str, Any], axis: str, fixed: dict[str, Any], ours: Sequence[Any], region: str
+) -> dict[str, Any]:
+    theirs = published()[f"by_{axis}"]
+    columns = sorted({*ours, *_published_columns(theirs, axis)}) if region == "frame" else list(ours)
+    rows: list[dict[str, Any]] = []
+    for variant, label in (_VARIANTS | _BASELINES).items():
+        cells = [_cell(results, variant, {**fixed, axis: column}, region) for column in columns]
+        if any(cells):
+            name = label if variant in _BASELINES else f"{results['run']['method']}, {label}"
+            kind = "baseline" if variant in _BASELINES else "method"
+            rows.append({"label": name, "kind": kind, "cells": [cell or "–" for cell in cells]})
+    if region == "frame":
+        rows += [_published_row(row, axis, columns) for row in theirs["rows"]]
+    label = results["regions"][region].lower()
+    return {
+        "title": f"{_place(fixed)}, {label}: PSNR in dB / SSIM",
+        "caption": f"{NOT_COMPARABLE.capitalize()}: {theirs['source']}, {_place(theirs['fixed'])}, 512 pixels."
+        if region == "frame"
+        else "",
+        "columns": [_place({axis: column}) for column in columns],
+        "rows": rows,
+    }
+
+
+def _place(where: Mapping[str, Any]) -> str:
+    return f"{where['steps']:,} steps" if "steps" in where else f"{where['seconds']:g} s"
+
+
+def _cell(results: Mapping[str, Any], variant: str, where: Mapping[str, Any], region: str) -> str:
+    """PSNR / SSIM of our row of that variant, length and number of steps; empty where there is none."""
+    for row in results["rows"]:
+        if (
+            row["variant"] == variant
+            and row["seconds"] == where["seconds"]
+            and row["steps"] in (None, 0, where["steps"])
+        ):
+            values = (results["values"][row["name"]][metric][region]["mean"] for metric in _METRICS)
+            return " / ".join(formatted(value, digits) for value, digits in zip(values, (2, 3), strict=True))
+    return ""
+
+
+def _published_columns(table: Mapping[str, Any], axis: str) -> set[Any]:
+    return {cell[axis] for row in table["rows"] for cell in row["cells"]}
+
+
+def _published_row(row: Mapping[str, Any], axis: str, columns: Sequence[Any]) -> dict[str, Any]:
+    found = {cell[axis]: f"{formatted(cell['psnr'], 2)} / {formatted(cell['ssim'], 3)}" for cell in row["cells"]}
+    cells = [found.get(column, "–") for column in columns]
+    return {"label": f"{row['method']} ({NOT_COMPARABLE})", "kind": "published", "cells": cells}
+
+
+def by_identity(results: Mapping[str, Any]) -> dict[str, Any]:
+    """What holds for each person: the page's avatar minus what it must beat, PSNR over the region that tells most.
+
+    Gives {"columns": [text], "rows": [{"label", "cells": [pair or None]}]}; a pair is that of `results["paired"]`.
+    """
+    subject = results["subject_row"]
+    variants = [name for name in _SHOWN if f"{subject}/{name}" in results["paired"]]
+    pairs = {name: results["paired"][f"{subject}/{name}"]["psnr/rgb"][_SHOWN[name]] for name in variants}
+    names = {**_VARIANTS, **_BASELINES, "audio_shifted": "speech 1 s late"}
+    people = results["values"][subject]["psnr/rgb"]["frame"]["identities"]
+    rows = [
+        {"label": person, "cells": [pairs[name]["identities"].get(person) for name in variants]} for person in people
+    ]
+    return {"columns": [f"minus {names[name]}, {_SHOWN[name]}" for name in variants], "rows": rows}
+
+
+def difference(pair: Mapping[str, Any] | None) -> str:
+    """A paired difference with its standard error; a dash where there is none."""
+    if pair is None:
+        return "–"
+    return f"{formatted(pair['mean'], 2, signed=True)} ± {formatted(pair['standard_error'], 2)}"
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """All of it as Markdown: the tables, every paired difference in PSNR, and the page's avatar person by person."""
+    lines: list[str] = []
+    for table in paper_tables(results):
+        body = [[row["label"], *row["cells"]] for row in table["rows"]]
+        lines += [f"**{table['title']}**", "", *_lines(["", *table["columns"]], body), ""]
+        lines += [table["caption"], ""] if table["caption"] else []
+    labels = {row["name"]: row["label"] for row in results["rows"]}
+    regions = results["regions"]
+    body = [
+        [f"{labels[pair['first']]} minus {labels[pair['second']].lower()}",
+         *(difference(results["paired"][pair["name"]]["psnr/rgb"][region]) for region in regions)]
+        for pair in results["comparisons"]
+    ]  # fmt: skip
+    lines += ["**Frame by frame: PSNR in dB ± standard error**", "", *_lines(["", *regions.values()], body), ""]
+    people = by_identity(results)
+    body = [[row["label"], *map(difference, row["cells"])] for row in people["rows"]]
+    lines += [f"**Each person: {labels[results['subject_row']].lower()}**", ""]
+    lines += [*_lines(["", *people["columns"]], body), ""]
+    lines += [f"{name}: {reason}." for name, reason in results["absent"].items()]
+    if results["settings"]["pose"] == "predicted":
+        lines.append("Frames are rendered at the pose predicted from speech: PSNR and SSIM measure the pose, too.")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _lines(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    rows = ["| " + " | ".join(cells) + " |" for cells in (header, *body)]
+    return [rows[0], "|" + "---|" * len(header), *rows[1:]]

@@ -1,0 +1,82 @@
+"""The tables that stand beside results.json, for people and for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxtalk.evaluation import fewshot_tables
+from jaxtalk.evaluation.results import formatted, write_text
+
+
+def write_results(path: Path, results: Mapping[str, Any]) -> None:
+    """Writes results.json, and the tables beside it: table.csv (every value), paired.csv (every paired difference) and
+    table.md (what is printed)."""
+    write_text(path.with_name("table.csv"), values_csv(results))
+    write_text(path.with_name("paired.csv"), paired_csv(results))
+    write_text(path.with_name("table.md"), markdown(results))
+    write_text(path, json.dumps(results, indent=1, allow_nan=False) + "\n")
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """What an evaluation found, as Markdown tables in the layout of its protocol."""
+    if results["protocol"] == "fewshot":
+        return fewshot_tables.markdown(results)
+    return headline_markdown(results)
+
+
+def values_csv(results: Mapping[str, Any]) -> str:
+    """One line per row, metric, region and clip, and one with an empty clip for the mean over all."""
+    buffer = io.StringIO()
+    table = csv.writer(buffer, lineterminator="\n")
+    table.writerow(["row", "metric", "region", "clip", "identity", "value"])
+    for row, metrics in results["values"].items():
+        for metric, regions in metrics.items():
+            for region, value in regions.items():
+                cells = [row, metric, region]
+                table.writerow([*cells, "", "", value["mean"]])
+                for clip, mean in value["clips"].items():
+                    table.writerow([*cells, clip, results["clips"][clip]["identity"], mean])
+    return buffer.getvalue()
+
+
+def paired_csv(results: Mapping[str, Any]) -> str:
+    """One line per comparison, metric, region and clip, and one with an empty clip for the mean over all."""
+    buffer = io.StringIO()
+    table = csv.writer(buffer, lineterminator="\n")
+    found = ("mean", "standard_error", "frames", "positive")
+    table.writerow(["first", "second", "metric", "region", "clip", "identity", *found])
+    for comparison in results["comparisons"]:
+        for metric, regions in results["paired"][comparison["name"]].items():
+            for region, pair in regions.items():
+                cells = [comparison["first"], comparison["second"], metric, region]
+                table.writerow([*cells, "", "", *(pair[name] for name in found)])
+                for clip, part in pair["clips"].items():
+                    identity = results["clips"][clip]["identity"]
+                    table.writerow([*cells, clip, identity, *(part[name] for name in found)])
+    return buffer.getvalue()
+
+
+def headline_markdown(results: Mapping[str, Any]) -> str:
+    """The means of every row, and what each control costs, as Markdown tables."""
+    columns = [(m, r) for m in results["metrics"] for r in results["regions"]]
+    header = ["", *(f"{results['metrics'][m]['label']} {results['regions'][r].lower()}" for m, r in columns)]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for row in results["rows"]:
+        cells = [
+            formatted(results["values"][row["name"]][m][r]["mean"], results["metrics"][m]["digits"]) for m, r in columns
+        ]
+        lines.append("| " + " | ".join([row["label"], *cells]) + " |")
+    metric = next(iter(results["metrics"]))
+    unit = results["metrics"][metric]["unit"]
+    lines += ["", f"| ours minus | region | {unit} | standard error | frames above 0 |", "|---|---|---|---|---|"]
+    for row in results["rows"]:
+        for region, pair in results["paired"].get(row["name"], {}).get(metric, {}).items():
+            cells = [row["label"], results["regions"][region], formatted(pair["mean"], 2, signed=True),
+                     formatted(pair["standard_error"], 2), f"{pair['positive']} / {pair['frames']}"]  # fmt: skip
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
