@@ -30,6 +30,7 @@ def main(_: list[str]) -> None:
     with reported_errors():
         if not _WORKDIR.value:
             raise JaxtalkError("--workdir is missing: name the folder of a run, e.g. --workdir=runs/demo")
+        fewshot = _fewshot()
         from jaxtalk.evaluation import runner
 
         runner.evaluate_and_print(
@@ -38,7 +39,7 @@ def main(_: list[str]) -> None:
             max_frames=_MAX_FRAMES.value,
             video_seconds=_VIDEO_SECONDS.value,
             pose=_POSE.value,
-            fewshot=_fewshot(),
+            fewshot=fewshot,
         )
 
 
