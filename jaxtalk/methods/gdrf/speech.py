@@ -69,8 +69,6 @@ class SpeechConfig:
     batch_size: int = 16
     learning_rate: float = 2e-4
     adam_b1: float = 0.5
-    weight_decay: float = 0.0
-    noise: float = 0.0  # deviation of what is added to the windows: few clips are learnt by heart without it
     ema_decay: float | None = None
 
 
@@ -188,8 +186,7 @@ class SpeechStage:
         return speech_networks(self.net, self.num_expression, key)
 
     def phases(self) -> tuple[Phase, ...]:
-        settings = self.settings
-        optimizer = optax.adamw(settings.learning_rate, b1=settings.adam_b1, weight_decay=settings.weight_decay)
+        optimizer = optax.adam(self.settings.learning_rate, b1=self.settings.adam_b1)
         return (Phase(self.name, ("speech",), optimizer, self.losses),)
 
     def losses(
@@ -200,10 +197,7 @@ class SpeechStage:
         assert isinstance(speech, SpeechToCoefficients) and isinstance(normaliser, Normaliser)
         normaliser.fit_to(batch["mean"][0], batch["std"][0])
         target = normaliser.standardise(batch["coefficients"])
-        windows = batch["windows"]
-        if self.settings.noise:
-            windows += self.settings.noise * jax.random.normal(key, windows.shape)
-        predicted, _ = speech(windows, use_running_average=False)
+        predicted, _ = speech(batch["windows"], use_running_average=False)
         terms = speech_terms(self.net, predicted, target, batch["valid"])
         moved = jnp.sum(jnp.square(split_pose(target)[0]) * batch["valid"][..., None])
         missed = jnp.sum(terms["expression"].values * batch["valid"][..., None])
