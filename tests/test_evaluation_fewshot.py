@@ -264,21 +264,23 @@ def test_tables_have_the_papers_layout_and_its_rows(outcome: Outcome) -> None:
     assert [table["title"].split(":")[0] for table in tables] == [
         f"{steps} steps, {region}" for steps in (100, 400) for region in ("frame", "face", "mouth")
     ]
-    frame, face = tables[0], tables[1]
-    assert frame["columns"] == ["1 s", "2 s", "3 s", "5 s", "10 s"] and face["columns"] == ["1 s", "2 s"]
+    fewer, frame, face = tables[0], tables[3], tables[4]
+    assert frame["columns"] == ["1 s", "2 s (2 of 3 clips)", "3 s", "5 s", "10 s"]
+    assert fewer["columns"] == face["columns"] == frame["columns"][:2]
     rows = {row["label"]: row["cells"] for row in frame["rows"]}
-    dfrf = next(label for label in rows if label.startswith("DFRF"))
-    assert "not comparable" in dfrf
-    assert rows[dfrf] == ["–", "–", "28.61 / 0.909", "29.18 / 0.912", "29.28 / 0.912"]
-    values = results["values"]["adapted-2s-100"]
+    assert rows["DFRF"] == ["–", "–", "28.61 / 0.909", "29.18 / 0.912", "29.28 / 0.912"]
+    values = results["values"]["adapted-2s-400"]
     expected = f"{values['psnr/rgb']['frame']['mean']:.2f} / {values['ssim/gauss11']['frame']['mean']:.3f}"
     assert rows["adapting, adapted"][1:] == [expected, "–", "–", "–"]
     assert rows["adapting, before adaptation"][0].startswith(
         f"{results['values']['before-1s']['psnr/rgb']['frame']['mean']:.2f}"
     )
-    assert not any("published" in row["label"] for row in face["rows"])
+    kinds = {row["label"]: row["kind"] for row in frame["rows"]}
+    assert kinds["DFRF"] == kinds["NeRF"] == "published" and kinds["adapting, adapted"] == "adapted"
+    assert not any(row["kind"] == "published" for table in (fewer, face) for row in table["rows"])
     text = (run / "eval/fewshot/table.md").read_text()
     assert text == fewshot_tables.markdown(results) and expected in text and "29.32 / 0.916" in text
+    assert "| DFRF (published, another protocol: not comparable) |" in text
     for block in text.split("\n\n"):
         if block.startswith("|"):
             assert len({line.count("|") for line in block.splitlines()}) == 1

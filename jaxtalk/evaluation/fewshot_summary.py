@@ -57,9 +57,9 @@ def tiles(results: Mapping[str, Any]) -> list[dict[str, str]]:
     for other, region, label, note in (
         ("copy", "mouth", "Mouth, against a copy", "the frame of the nearest pose"),
         ("scratch", "face", "Face, against from scratch", "the same steps without base training"),
+        ("audio_shifted", "mouth", "Mouth, against late speech", "the same avatar hears it a second late"),
         ("before", "face", "Face, against no adaptation", "the base model with the same references"),
         ("mean", "mouth", "Mouth, against the mean frame", "of the same seconds"),
-        ("audio_shifted", "mouth", "Mouth, against late speech", "the same avatar hears it a second late"),
     ):
         pair = _pair(results, other, region)
         if pair is not None and len(found) < 4:

@@ -25,9 +25,11 @@ def published() -> dict[str, Any]:
 
 def paper_tables(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """PSNR / SSIM per cell: a table for each number of steps with lengths as columns where there are several lengths,
-    else one with numbers of steps as columns; each for every region, the published rows beside the whole frame.
+    else one with numbers of steps as columns; each for every region. The published rows stand below the whole frame's,
+    in the table of the most steps.
 
-    Gives {"title", "caption", "columns", "rows": [{"label", "kind", "cells": [text]}]}.
+    Gives {"title", "caption", "columns", "rows": [{"label", "kind", "cells": [text]}]}; `kind` is adapted, other,
+    baseline or published.
     """
     rows = results["rows"]
     lengths = sorted({row["seconds"] for row in rows if row["seconds"] is not None})
@@ -37,35 +39,46 @@ def paper_tables(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     else:
         wanted = [("seconds", {"steps": number}, lengths) for number in steps or [0]]
     return [
-        _table(results, axis, fixed, columns, region)
+        _table(results, axis, fixed, columns, region, region == "frame" and fixed == wanted[-1][1])
         for axis, fixed, columns in wanted
         for region in results["regions"]
     ]
 
 
 def _table(
-    results: Mapping[str, Any], axis: str, fixed: dict[str, Any], ours: Sequence[Any], region: str
+    results: Mapping[str, Any], axis: str, fixed: dict[str, Any], ours: Sequence[Any], region: str, theirs: bool
 ) -> dict[str, Any]:
-    theirs = published()[f"by_{axis}"]
-    columns = sorted({*ours, *_published_columns(theirs, axis)}) if region == "frame" else list(ours)
+    paper = published()[f"by_{axis}"]
+    columns = sorted({*ours, *_published_columns(paper, axis)}) if theirs else list(ours)
     rows: list[dict[str, Any]] = []
     for variant, label in (_VARIANTS | _BASELINES).items():
         cells = [_cell(results, variant, {**fixed, axis: column}, region) for column in columns]
         if any(cells):
             name = label if variant in _BASELINES else f"{results['run']['method']}, {label}"
-            kind = "baseline" if variant in _BASELINES else "method"
+            kind = "baseline" if variant in _BASELINES else "adapted" if variant == "adapted" else "other"
             rows.append({"label": name, "kind": kind, "cells": [cell or "–" for cell in cells]})
-    if region == "frame":
-        rows += [_published_row(row, axis, columns) for row in theirs["rows"]]
-    label = results["regions"][region].lower()
+    if theirs:
+        rows += [_published_row(row, axis, columns) for row in paper["rows"]]
+    source = (
+        f"Published rows: {paper['source']}, {_place(paper['fixed'])}, 512 pixels; another protocol, not comparable."
+    )
     return {
-        "title": f"{_place(fixed)}, {label}: PSNR in dB / SSIM",
-        "caption": f"{NOT_COMPARABLE.capitalize()}: {theirs['source']}, {_place(theirs['fixed'])}, 512 pixels."
-        if region == "frame"
-        else "",
-        "columns": [_place({axis: column}) for column in columns],
+        "title": f"{_place(fixed)}, {results['regions'][region].lower()}: PSNR in dB / SSIM",
+        "caption": source if theirs else "",
+        "columns": [_place({axis: column}) + _part(results, {**fixed, axis: column}) for column in columns],
         "rows": rows,
     }
+
+
+def _part(results: Mapping[str, Any], where: Mapping[str, Any]) -> str:
+    """How many clips stand behind a column where it is not all of them."""
+    tested = [clip for clip in results["clips"].values() if clip["frames"]]
+    having = [
+        len(results["values"][row["name"]]["psnr/rgb"]["frame"]["clips"])
+        for row in results["rows"]
+        if row["variant"] == "copy" and row["seconds"] == where["seconds"]
+    ]
+    return f" ({having[0]} of {len(tested)} clips)" if having and having[0] < len(tested) else ""
 
 
 def _place(where: Mapping[str, Any]) -> str:
@@ -92,7 +105,7 @@ def _published_columns(table: Mapping[str, Any], axis: str) -> set[Any]:
 def _published_row(row: Mapping[str, Any], axis: str, columns: Sequence[Any]) -> dict[str, Any]:
     found = {cell[axis]: f"{formatted(cell['psnr'], 2)} / {formatted(cell['ssim'], 3)}" for cell in row["cells"]}
     cells = [found.get(column, "–") for column in columns]
-    return {"label": f"{row['method']} ({NOT_COMPARABLE})", "kind": "published", "cells": cells}
+    return {"label": row["method"], "kind": "published", "cells": cells}
 
 
 def by_identity(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,7 +135,8 @@ def markdown(results: Mapping[str, Any]) -> str:
     """All of it as Markdown: the tables, every paired difference in PSNR, and the page's avatar person by person."""
     lines: list[str] = []
     for table in paper_tables(results):
-        body = [[row["label"], *row["cells"]] for row in table["rows"]]
+        marks = {"published": f" ({NOT_COMPARABLE})"}
+        body = [[row["label"] + marks.get(row["kind"], ""), *row["cells"]] for row in table["rows"]]
         lines += [f"**{table['title']}**", "", *_lines(["", *table["columns"]], body), ""]
         lines += [table["caption"], ""] if table["caption"] else []
     labels = {row["name"]: row["label"] for row in results["rows"]}

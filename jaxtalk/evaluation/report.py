@@ -129,6 +129,7 @@ def _evaluation(folder: Path, page_folder: Path) -> dict[str, Any]:
     if results["protocol"] == "fewshot":
         people, tables = fewshot_tables.by_identity(results), fewshot_tables.paper_tables(results)
         found |= {"tables": tables, "people": people, "curve": _curve(results)}
+        found["published"] = fewshot_tables.NOT_COMPARABLE
     return found
 
 
