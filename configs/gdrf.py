@@ -88,9 +88,10 @@ def tiny() -> tuple[ModelConfig, StagesConfig]:
         audio=AudioConfig(attention_windows=0),
         mapping=64,
         references=ReferenceConfig(
-            count=3,
+            count=2,
             encoder="small",
             channels=(12, 16, 24),
+            warp_stride=2,
             warp_base=8,
             warp_limit=32,
             warp_encoder=3,
@@ -128,8 +129,8 @@ def small_stages() -> StagesConfig:
     """Minutes on two CPU cores."""
     field = StageConfig(
         steps=3000,
-        rays_per_frame=192,
-        frames_per_step=8,
+        rays_per_frame=256,
+        frames_per_step=6,
         mouth_share=0.4,
         face_share=0.4,
         learning_rate=3e-3,

@@ -32,6 +32,7 @@ class ReferenceConfig:
     feature_scale: float = 1.0  # of the pictures' size when they are encoded
     warp: str = "feature"  # dfrf_point, none
     flow_cond: str = "target"  # what steers the warping; or source_target
+    warp_stride: int = 1  # the warping looks at means of so many by so many cells of the maps
     warp_base: int = 32
     warp_limit: int = 256
     warp_encoder: int = 5

@@ -60,8 +60,16 @@ def warped(
     if model.references.flow_cond == "source_target":
         assert source_z is not None
         steer = jnp.concatenate([source_z, steer], -1)
-    flow = networks["warp"](views.features, steer)
+    flow = networks["warp"](_means(views.features, model.references.warp_stride), steer)
     return views._replace(maps=warp(views.maps, flow))
+
+
+def _means(
+    maps: Float[Array, "*batch height width channels"], stride: int
+) -> Float[Array, "*batch rows columns channels"]:
+    """Means over squares of `stride` cells."""
+    height, width, channels = maps.shape[-3:]
+    return maps.reshape(*maps.shape[:-3], height // stride, stride, width // stride, stride, channels).mean((-4, -2))
 
 
 class Seen(NamedTuple):
