@@ -77,7 +77,8 @@ def build(method: str, variants: Mapping[str, Variant], arg: str) -> ml_collecti
 
 def paper() -> tuple[ModelConfig, StagesConfig]:
     """The card's sizes. Deep3D's coefficients, as the paper's 80 and 64 imply."""
-    return ModelConfig(face_model="deep3d"), StagesConfig()
+    sampling = SamplingConfig(num_samples=16, num_refined=16)  # the counts of sampling=mesh_bounded
+    return ModelConfig(face_model="deep3d", sampling=sampling), StagesConfig()
 
 
 def tiny() -> tuple[ModelConfig, StagesConfig]:

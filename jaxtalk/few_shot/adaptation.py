@@ -1,10 +1,8 @@
-"""From a trained run and seconds of a person to an avatar: the first step that an unseen identity costs."""
+"""From a trained run and seconds of a person to an avatar: all that an unseen identity costs."""
 
 from __future__ import annotations
 
 import hashlib
-import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,32 +19,16 @@ def adapt(
 ) -> FewShotAvatar:
     """The avatar of a clip's person after `steps` of training on the clip; 0: the base model with its references.
 
-    Trains in FOLDER/STEPS (WORKDIR/adapted/CLIP-HASH/STEPS), resumes there, and goes on from the most steps that were
-    done before: the learning rate of `adapt` must not depend on its length, so 200 and then 800 steps are 1,000.
-    Several processes: call it on the first alone.
+    Trains in FOLDER (WORKDIR/adaptation/CLIP-HASH-STEPS when None) and goes on from where that stands: the rate of
+    `adapt` does not depend on its length, so 200 steps and then 1,000 in one folder are 1,000. A folder that stands
+    beyond `steps` is an error.
     """
     if steps == 0 and not from_scratch:
         return avatar_of(config, run.networks("field"), clip)
     if folder is None:
-        folder = run.workdir / "adapted" / f"{clip.name}-{_digest(clip)}{'-scratch' * from_scratch}"
-    target = folder / str(steps)
-    _begin(folder, target, steps)
-    networks = run.train(adapt_stage(config, steps, from_scratch), [clip], target)
+        folder = run.workdir / "adaptation" / f"{clip.name}-{_digest(clip)}-{steps}{'-scratch' * from_scratch}"
+    networks = run.train(adapt_stage(config, steps, from_scratch), [clip], folder)
     return avatar_of(config, networks, clip)
-
-
-def _begin(folder: Path, target: Path, steps: int) -> None:
-    """Copies the checkpoints of the longest shorter adaptation, if there is one and this one has not begun."""
-    if target.exists():
-        return
-    done = [int(path.name) for path in folder.glob("*") if re.fullmatch(r"\d+", path.name)]
-    earlier = max((count for count in done if count < steps), default=None)
-    if earlier is None:
-        return
-    partial = folder / f"{steps}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(folder / str(earlier) / "stages", partial / "stages")
-    partial.rename(target)
 
 
 def _digest(clip: ClipView) -> str:

@@ -124,7 +124,7 @@ class FieldStage:
         assert isinstance(normaliser, Normaliser) and isinstance(speech, SpeechToCoefficients)
         if self.own_statistics:
             normaliser.fit_to(batch["mean"][0], batch["std"][0])
-        heard, _ = speech(batch["windows"], use_running_average=False)
+        heard, _ = speech(batch["windows"])  # its statistics stay those of `audio`: these batches are of few clips
         wanted = normaliser.standardise(batch["coefficients"])
         terms = speech_terms(model.speech, heard, wanted, batch["valid"])
         weight = self.settings.speech_weight
