@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import pytest
 
 from jaxtalk.audio import FeatureSpec, audio_windows, clip_windows
 from jaxtalk.clip import Clip, ClipView, FaceModelInfo, Track
+from jaxtalk.config import base
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.input.views import DerivedView
 from jaxtalk.methods.api import Networks
@@ -30,6 +32,7 @@ from jaxtalk.methods.gdrf.speech import (
 )
 from jaxtalk.ops.cameras import camera_to_world
 from jaxtalk.training import sharding
+from jaxtalk.training.run import open_run, train_stages
 from jaxtalk.training.state import Modules, abstract_state, init_state
 from jaxtalk.training.step import make_plan, make_step, reduce_term
 
@@ -255,6 +258,19 @@ def _train(stage: SpeechStage, clips: list[ClipView], steps: int) -> Networks:
     return plan.own.merge(state["params"], state["stats"])
 
 
+def test_a_finished_run_gives_back_networks_and_units(fake_clip: Clip, tmp_path: Path) -> None:
+    config = base()
+    config.train.preview_every, config.train.log_every = 1000, 2
+    stage = dataclasses.replace(STAGE, settings=SpeechConfig(steps=2, batch_size=2, ema_decay=0.9))
+    train_stages(config, tmp_path, [fake_clip], [stage])
+    networks = open_run(tmp_path, [stage]).networks("audio")
+    mean, std = coefficient_statistics([fake_clip])
+    np.testing.assert_allclose(networks["normaliser"].mean[...], mean)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(networks["normaliser"].std[...], std)  # type: ignore[attr-defined]
+    assert np.isfinite(predict(networks, clip_windows(FeatureSpec("atc"), fake_clip), stateful=True)).all()
+    assert list((tmp_path / "stages" / "audio" / "previews").glob("*.png"))
+
+
 def test_it_learns_what_the_voice_says_and_hears_when(fake_clip: Clip) -> None:
     """On a voice never heard the mouth is found from the pitch; heard half a second late it is not."""
     clips: list[ClipView] = [_singing(fake_clip, 6, seed) for seed in range(6)]
@@ -264,6 +280,9 @@ def test_it_learns_what_the_voice_says_and_hears_when(fake_clip: Clip) -> None:
     normaliser = networks["normaliser"]
     np.testing.assert_allclose(normaliser.mean[...], mean)  # type: ignore[attr-defined]
     np.testing.assert_allclose(normaliser.std[...], std)  # type: ignore[attr-defined]
+    (picture,) = stage.preview(networks, stage.preview_batch(clips)).values()
+    assert picture.ndim == 3 and picture.shape[2] == 3 and picture.min() >= 0 and picture.max() <= 1
+    assert 0.002 < np.all(np.abs(picture - (0.835, 0.369, 0)) < 0.1, -1).mean() < 0.1, "an orange line"
     voice = _singing(fake_clip, 6, 100)
     spec, time, truth = FeatureSpec("atc"), voice.track.time, voice.track.expression[:, 0]
 

@@ -21,7 +21,7 @@ class SpeechToCoefficients(nnx.Module):
 
     Convolutions 3 x 3 with ReLU, a maximum over 3 x 3 at stride (1, 2) after the second and one at stride (2, 2) after
     the last, which leave 12 x 2 cells; these, channels first, go through two dense layers with ReLU. The defaults are
-    the reference's: 12,288 -> 2,048 -> 256, three layers of 256, 637 million floating point operations (forward) a
+    the reference's: 12,288 -> 2,048 -> 256, three layers of 256, 641 million floating point operations (forward) a
     window. widths=(8, 16, 32), embedding=(64, 64), hidden=64, layers=1, norm="none" need 2.2 million.
 
     Args:

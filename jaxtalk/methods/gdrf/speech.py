@@ -28,6 +28,7 @@ from jaxtalk.losses.sequences import (
 )
 from jaxtalk.methods.api import Batch, Networks, Phase, Term
 from jaxtalk.methods.gdrf.coefficients import check_face_model, coefficient_statistics, coefficients, pose_of
+from jaxtalk.methods.gdrf.curves import draw_curves
 from jaxtalk.methods.gdrf.listening import SEQUENCE, listen, predict
 from jaxtalk.nn.speech_coefficients import CHANNELS, WINDOW, Normaliser, SpeechToCoefficients
 
@@ -45,6 +46,7 @@ __all__ = [
     "speech_terms",
 ]
 FEATURE = FeatureSpec("atc")
+PREVIEW_FRAMES = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,8 +221,12 @@ class SpeechStage:
         make = _Sequences(clips)
         return endless(len(make.places), make, seed)
 
-    def preview_batch(self, clips: Sequence[ClipView]) -> Batch | None:
-        return None
+    def preview_batch(self, clips: Sequence[ClipView]) -> Batch:
+        """The beginning of the first clip."""
+        windows, values = clip_windows(FEATURE, clips[0]), coefficients(clips[0])
+        return {"windows": windows[:PREVIEW_FRAMES], "coefficients": values[:PREVIEW_FRAMES]}
 
     def preview(self, networks: Networks, batch: Batch) -> dict[str, np.ndarray]:
-        return {}
+        """Curves of the coefficients that speech moves most, measured and predicted."""
+        predicted = predict(networks, batch["windows"], stateful=False)
+        return {"coefficients": draw_curves(batch["coefficients"], predicted)}
