@@ -17,6 +17,7 @@ from jaxtalk.audio import FeatureSpec, clip_windows
 from jaxtalk.clip import ClipView
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.few_shot.coefficients import check_face_model, coefficient_statistics, coefficients, pose_of
+from jaxtalk.few_shot.curves import draw_curves
 from jaxtalk.few_shot.listening import SEQUENCE, listen, predict
 from jaxtalk.input.examples import Example, endless
 from jaxtalk.losses.reconstruction import squared_error
@@ -45,6 +46,7 @@ __all__ = [
     "speech_terms",
 ]
 FEATURE = FeatureSpec("atc")
+PREVIEW_FRAMES = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +71,6 @@ class SpeechConfig:
     batch_size: int = 16
     learning_rate: float = 2e-4
     adam_b1: float = 0.5
-    weight_decay: float = 0.0
-    noise: float = 0.0  # deviation of what is added to the windows: few clips are learnt by heart without it
     ema_decay: float | None = None
 
 
@@ -188,8 +188,7 @@ class SpeechStage:
         return speech_networks(self.net, self.num_expression, key)
 
     def phases(self) -> tuple[Phase, ...]:
-        settings = self.settings
-        optimizer = optax.adamw(settings.learning_rate, b1=settings.adam_b1, weight_decay=settings.weight_decay)
+        optimizer = optax.adam(self.settings.learning_rate, b1=self.settings.adam_b1)
         return (Phase(self.name, ("speech",), optimizer, self.losses),)
 
     def losses(
@@ -200,10 +199,7 @@ class SpeechStage:
         assert isinstance(speech, SpeechToCoefficients) and isinstance(normaliser, Normaliser)
         normaliser.fit_to(batch["mean"][0], batch["std"][0])
         target = normaliser.standardise(batch["coefficients"])
-        windows = batch["windows"]
-        if self.settings.noise:
-            windows += self.settings.noise * jax.random.normal(key, windows.shape)
-        predicted, _ = speech(windows, use_running_average=False)
+        predicted, _ = speech(batch["windows"], use_running_average=False)
         terms = speech_terms(self.net, predicted, target, batch["valid"])
         moved = jnp.sum(jnp.square(split_pose(target)[0]) * batch["valid"][..., None])
         missed = jnp.sum(terms["expression"].values * batch["valid"][..., None])
@@ -225,8 +221,12 @@ class SpeechStage:
         make = _Sequences(clips)
         return endless(len(make.places), make, seed)
 
-    def preview_batch(self, clips: Sequence[ClipView]) -> Batch | None:
-        return None
+    def preview_batch(self, clips: Sequence[ClipView]) -> Batch:
+        """The beginning of the first clip."""
+        windows, values = clip_windows(FEATURE, clips[0]), coefficients(clips[0])
+        return {"windows": windows[:PREVIEW_FRAMES], "coefficients": values[:PREVIEW_FRAMES]}
 
     def preview(self, networks: Networks, batch: Batch) -> dict[str, np.ndarray]:
-        return {}
+        """Curves of the coefficients that speech moves most, measured and predicted."""
+        predicted = predict(networks, batch["windows"], stateful=False)
+        return {"coefficients": draw_curves(batch["coefficients"], predicted)}

@@ -15,10 +15,8 @@ from jaxtalk.audio import FeatureSpec, audio_windows, clip_windows
 from jaxtalk.clip import Clip, ClipView, FaceModelInfo, Track
 from jaxtalk.config import base
 from jaxtalk.errors import JaxtalkError
-from jaxtalk.input.views import DerivedView
-from jaxtalk.methods.api import Networks
-from jaxtalk.methods.gdrf import listening
-from jaxtalk.methods.gdrf.speech import (
+from jaxtalk.few_shot import listening
+from jaxtalk.few_shot.speech import (
     SpeechConfig,
     SpeechNetConfig,
     SpeechStage,
@@ -30,6 +28,8 @@ from jaxtalk.methods.gdrf.speech import (
     predict,
     speech_terms,
 )
+from jaxtalk.input.views import DerivedView
+from jaxtalk.methods.api import Networks
 from jaxtalk.ops.cameras import camera_to_world
 from jaxtalk.training import sharding
 from jaxtalk.training.run import open_run, train_stages
