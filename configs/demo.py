@@ -1,27 +1,35 @@
-"""The demo: a synthetic speaker learnt from half a minute of video, tested on seconds never seen, and made to talk.
+"""The demo: synthetic speakers learnt, an unseen one met for seconds, tested, and made to say new words.
 
     uv run train.py --config=configs/demo.py --workdir=runs/demo          (minutes on two CPU cores)
     uv run train.py --config=configs/demo.py:smoke --workdir=runs/smoke   (the same path, in a hurry)
 
-The voice of another synthetic speaker tests whether speech matters, and the words of the sample video are new.
+GDRF (`configs/gdrf.py:tiny`): a base model of several people, adapted to the first seconds of a person that it has
+never seen, beside the same steps from scratch; the rest of that person's video is the test.
 """
 
 import ml_collections
 
-from configs import ad_nerf
+from configs import gdrf
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """The config of the demo, or of its shortened form `smoke`."""
     if variant not in ("", "smoke"):
         raise ValueError(f"configs/demo.py has no variant {variant!r}; there is only smoke")
-    config = ad_nerf.get_config("tiny,steps=300,size=32" if variant else "tiny,steps=4000,size=128")
+    smoke = bool(variant)
+    size, base, speech, adapt = (32, 40, 60, 20) if smoke else (64, 700, 600, 300)
+    config = gdrf.get_config(
+        f"tiny,face_model=procedural,size={size},steps={base},stages.audio.steps={speech},stages.adapt.steps={adapt}"
+    )
     with config.unlocked():
-        config.synthetic.identities = 1
-        config.synthetic.seconds = 8.0 if variant else 30.0
-        config.synthetic.size = 64 if variant else 256
-        config.data.test_seconds = 2.0 if variant else 6.0
-        config.data.guard_seconds = 1.0
-        config.evaluation.protocols = ("self",)
-        config.samples.babble_seconds = 2.0 if variant else 6.0
+        config.synthetic.update(
+            identities=3 if smoke else 6,
+            held_out=1,
+            seconds=4.0 if smoke else 10.0,
+            size=64,
+        )
+        config.data.guard_seconds = 0.5
+        config.evaluation.protocols = ("fewshot",)
+        config.evaluation.fewshot.update(seconds=(2.0,) if smoke else (4.0,), steps=(0, adapt), from_scratch=not smoke)
+        config.samples.babble_seconds = 2.0 if smoke else 6.0
     return config.lock()

@@ -44,6 +44,7 @@ def base() -> ml_collections.ConfigDict:
     config.synthetic = ml_collections.ConfigDict(
         {  # speakers made before training, in WORKDIR/synthetic, and added to data.clips; 0 identities: none
             "identities": 0,
+            "held_out": 0,  # so many of them, the last ones, join data.held_out
             "utterances": 1,
             "seconds": 20.0,
             "size": 128,
@@ -75,6 +76,7 @@ def base() -> ml_collections.ConfigDict:
         {  # videos that train.py makes after training, in WORKDIR/samples
             "audio": (),  # recordings of speech
             "babble_seconds": 0.0,  # a synthetic utterance of this length
+            "avatar": "",  # who speaks: a clip or an identity; empty: the first held-out one, else the first clip's
             "pose": "mirror",  # hold, loop, mirror, or a clip's folder
         }
     )

@@ -8,6 +8,7 @@ import jax
 import ml_collections
 import soundfile
 
+from jaxtalk.clip import Clip
 from jaxtalk.methods.api import load_method
 from jaxtalk.progress import console
 
@@ -56,7 +57,8 @@ def dry_run(config: ml_collections.ConfigDict) -> None:
 
 
 def _with_synthetic_speakers(config: ml_collections.ConfigDict, workdir: Path) -> ml_collections.ConfigDict:
-    """Makes the speakers of `config.synthetic` and returns a config whose `data.clips` holds them too."""
+    """Makes the speakers of `config.synthetic` and returns a config whose `data.clips` holds them too, and whose
+    `data.held_out` names the last `synthetic.held_out` of them."""
     wanted = config.synthetic
     if not wanted.identities:
         return config
@@ -77,13 +79,16 @@ def _with_synthetic_speakers(config: ml_collections.ConfigDict, workdir: Path) -
         sharding.barrier("speakers made")
     config = config.copy_and_resolve_references()
     config.data.clips = (*config.data.clips, *map(str, folders))
+    persons = list(dict.fromkeys(Clip.open(folder).meta.identity for folder in folders))
+    config.data.held_out = (*config.data.held_out, *persons[len(persons) - wanted.held_out :])
     return config
 
 
 def _sample_videos(config: ml_collections.ConfigDict, workdir: Path) -> list[Path]:
-    """Lets the avatar say every recording of `config.samples`, and a synthetic utterance when asked for."""
+    """Lets an avatar say every recording of `config.samples`, and a synthetic utterance when asked for."""
     from jaxtalk.synthesis import synthesize
 
+    speaker = config.samples.avatar or next(iter(config.data.held_out), None)
     folder = workdir / "samples"
     folder.mkdir(parents=True, exist_ok=True)
     speech = [Path(path) for path in config.samples.audio]
@@ -92,7 +97,7 @@ def _sample_videos(config: ml_collections.ConfigDict, workdir: Path) -> list[Pat
     videos = []
     for audio in speech:
         videos.append(folder / f"{audio.stem}.mp4")
-        synthesize(workdir, audio, videos[-1], pose=config.samples.pose)
+        synthesize(workdir, audio, videos[-1], avatar=speaker, pose=config.samples.pose)
     return videos
 
 
