@@ -49,15 +49,23 @@ class SlotAttention(nnx.Module):
     Computed in another order than written: keys and values are never formed. A query times the keys' kernel is
     compared with the inputs themselves, and the mean over the inputs is multiplied by the values' kernel and the
     GRU's at once. The result is the same; products per point do not grow with the number of inputs, and what noise
-    shared by all points makes equal is computed once.
+    shared by all points makes equal is computed once. Inputs and slots are few: they are separate arrays, with one row
+    per point, which a CPU works through up to a third faster than products of many tiny matrices.
     """
 
     def __init__(
-        self, width: int, slots: int = 2, iterations: int = 2, init: str = "shared", *, rngs: nnx.Rngs
+        self,
+        width: int,
+        slots: int = 2,
+        iterations: int = 2,
+        init: str = "shared",
+        *,
+        rngs: nnx.Rngs,
+        dtype: Dtype | None = None,
     ) -> None:
         if init not in ("shared", "per_slot"):
             raise ValueError(f"init must be 'shared' or 'per_slot', not {init!r}")
-        self.iterations, self.init = iterations, init
+        self.iterations, self.init, self.dtype = iterations, init, dtype
         rows = slots if init == "per_slot" else 1
         self.mean = nnx.Param(jax.random.normal(rngs.params(), (rows, width)))
         self.log_deviation = nnx.Param(jnp.zeros((rows, width)))
@@ -68,13 +76,13 @@ class SlotAttention(nnx.Module):
         self.key = linear(width, width, rngs=rngs)
         self.value = linear(width, width, rngs=rngs)
         self.cell = GRUCell(width, width, rngs=rngs)
-        self.hidden = linear(width, width, rngs=rngs)
-        self.out = linear(width, width, rngs=rngs)
+        self.hidden = linear(width, width, rngs=rngs, dtype=dtype)
+        self.out = linear(width, width, rngs=rngs, dtype=dtype)
 
     def __call__(
         self, inputs: Float[Array, "*batch inputs width"], noise: Float[Array, "*#batch slots width"] | None = None
     ) -> Float[Array, "*batch slots width"]:
-        dtype = inputs.dtype
+        dtype = self.dtype or inputs.dtype
         inputs = self.norm_inputs(inputs).astype(dtype)
         slots = self._start(noise, inputs.ndim).astype(dtype)
         width = inputs.shape[-1]
@@ -88,18 +96,22 @@ class SlotAttention(nnx.Module):
         gates, value = self.cell.input_kernel[...], self.value.kernel[...]
         combine = (value @ gates).astype(dtype)
         combine_bias = (self.value.bias[...] @ gates + self.cell.input_bias[...]).astype(dtype)
+        views = [inputs[..., index, :] for index in range(inputs.shape[-2])]
+        states = [slots[..., index, :] for index in range(slots.shape[-2])]
         for _ in range(self.iterations):
-            normed = self.norm_slots(slots).astype(dtype)
-            questions = normed @ compare[0] + compare[1]
-            scores = jnp.einsum("...nd,...kd->...nk", inputs, questions)
-            scores = scores + (normed @ offset[0] + offset[1])[..., None, :]
-            attention = jax.nn.softmax(scores.astype(jnp.float32) * width**-0.5, -1) + EPSILON
-            attention = (attention / attention.sum(-2, keepdims=True)).astype(dtype)
-            means = jnp.einsum("...nk,...nd->...kd", attention, inputs)
-            slots = self.cell(means @ combine + combine_bias, slots)
-            hidden = jax.nn.relu(self.hidden(self.norm_mlp(slots).astype(dtype)))
-            slots = slots + self.out(hidden)
-        return slots
+            scores = []
+            for state in states:
+                normed = self.norm_slots(state).astype(dtype)
+                question, shift = normed @ compare[0] + compare[1], normed @ offset[0] + offset[1]
+                scores.append(jnp.stack([(view * question).sum(-1) + shift for view in views], -1))
+            attention = jax.nn.softmax(jnp.stack(scores).astype(jnp.float32) * width**-0.5, 0) + EPSILON
+            attention = (attention / attention.sum(-1, keepdims=True)).astype(dtype)
+            for slot, state in enumerate(states):
+                shares = [attention[slot, ..., index, None] * view for index, view in enumerate(views)]
+                state = self.cell(sum(shares[1:], shares[0]) @ combine + combine_bias, state)
+                hidden = jax.nn.relu(self.hidden(self.norm_mlp(state).astype(dtype)))
+                states[slot] = state + self.out(hidden)
+        return jnp.stack(states, -2)
 
     def _start(self, noise: jax.Array | None, ndim: int) -> jax.Array:
         """The first slots, with as many axes as the inputs and size 1 where all points share them."""
@@ -145,7 +157,7 @@ class ReferenceAttention(nnx.Module):
         self.place = linear(width + 2, hidden, rngs=rngs, dtype=dtype)
         self.place_out = linear(hidden, hidden, rngs=rngs, dtype=dtype)
         self.join = linear(width + 2 + encoded + hidden, width, rngs=rngs, dtype=dtype)
-        self.attention = SlotAttention(width, slots, iterations, init, rngs=rngs)
+        self.attention = SlotAttention(width, slots, iterations, init, rngs=rngs, dtype=dtype)
 
     def project(self, maps: Float[Array, "*batch height width features"]) -> Float[Array, "*batch height width out"]:
         """The maps that `__call__` reads samples of."""
