@@ -101,6 +101,7 @@ def tiny() -> tuple[ModelConfig, StagesConfig]:
             width=24,
             hidden=16,
             slot_init="per_slot",
+            residual_color=True,
             gap=3,
         ),
         field=small_field(),

@@ -44,6 +44,7 @@ class ReferenceConfig:
     iterations: int = 2
     slot_init: str = "shared"  # or per_slot
     project: bool = True  # a linear layer from the encoder's channels to `width`; DFRF has none
+    residual_color: bool = False  # colours are what the references show there, plus what the field adds
     gap: int = 0  # frames around the target from which no reference is drawn in training
 
 

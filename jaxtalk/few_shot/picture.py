@@ -55,7 +55,10 @@ def see(
             if seen.offset is not None:
                 offsets.append(jnp.mean(seen.offset**2, (-3, -1)).reshape(points.shape[:-1]))
             features = seen.features.reshape(*points.shape[:-1], -1)
-            return network(points, directions, z, features)
+            density, color = network(points, directions, z, features)
+            if seen.color is not None:
+                color = seen.color.reshape(color.shape) + color - 0.5
+            return density, color
 
         return field
 

@@ -19,7 +19,7 @@ class Views(NamedTuple):
     """N pictures of a person with their feature maps."""
 
     features: jax.Array  # [*batch, N, h, w, C] of the encoder: what the warping looks at
-    maps: jax.Array  # [*batch, N, h, w, width]: what points read
+    maps: jax.Array  # [*batch, N, h, w, width (+ 3)]: what points read; with residual_color the pictures stand last
     rotation: jax.Array  # [*batch, N, 3, 3]
     translation: jax.Array  # [*batch, N, 3]
     camera: jax.Array  # [*batch, 3]
@@ -43,7 +43,10 @@ def encode(
     features = networks["encoder"](images, centre)
     gather = networks["references"]
     assert isinstance(gather, ReferenceAttention)
-    return Views(features, gather.project(features), rotation, translation, camera)
+    maps = gather.project(features)
+    if settings.residual_color:
+        maps = jnp.concatenate([maps, jax.image.resize(images, (*maps.shape[:-1], 3), "linear")], -1)
+    return Views(features, maps, rotation, translation, camera)
 
 
 def warped(
@@ -76,6 +79,7 @@ class Seen(NamedTuple):
     """What points found in the references."""
 
     features: jax.Array  # [*batch, P, slots * width]
+    color: jax.Array | None  # [*batch, P, 3] mean of the references' colours, with residual_color
     offset: jax.Array | None  # [*batch, N, P, 2] pixels by which dfrf_point looked aside
 
 
@@ -101,19 +105,25 @@ def look(
     offset = None
     if model.references.warp == "dfrf_point":
         rounded = jnp.floor(jax.lax.stop_gradient(pixels)) + 0.5
-        offset = _offsets(networks, views, rounded * scale, encoded, z)
+        offset = _offsets(networks, views, rounded * scale, encoded, z, model.references.width)
         pixels = jnp.clip(rounded + offset, 0.5, limit - 0.5)
     sampled = bilinear(views.maps, pixels * scale)
     places = jax.lax.stop_gradient(jnp.floor(pixels) / limit)[..., ::-1]  # (row, column) over (height, width)
     sampled, places = (jnp.moveaxis(part, -3, -2) for part in (sampled, places))
+    color = None
+    if model.references.residual_color:
+        sampled, colors = sampled[..., :-3], sampled[..., -3:]
+        color = colors.mean(-2)
     if noise is not None:
         noise = noise[..., None, :, :]
-    return Seen(networks["references"](sampled, places, encoded, noise), offset)
+    return Seen(networks["references"](sampled, places, encoded, noise), color, offset)
 
 
-def _offsets(networks: Networks, views: Views, xy: jax.Array, encoded: jax.Array, z: jax.Array) -> jax.Array:
+def _offsets(
+    networks: Networks, views: Views, xy: jax.Array, encoded: jax.Array, z: jax.Array, width: int
+) -> jax.Array:
     """DFRF's offsets, in pixels: from the point, the code, and the nearest feature, the latter two as they are."""
-    found = nearest(jax.lax.stop_gradient(views.maps), xy)
+    found = nearest(jax.lax.stop_gradient(views.maps), xy)[..., :width]
     parts = [encoded[..., None, :, :], jax.lax.stop_gradient(z)[..., None, None, :], found]
     shape = found.shape[:-1]
     return networks["warp"](jnp.concatenate([jnp.broadcast_to(x, (*shape, x.shape[-1])) for x in parts], -1))
