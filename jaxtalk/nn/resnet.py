@@ -72,14 +72,15 @@ class ResNet34(nnx.Module):
     def __call__(self, images: Float[Array, "*batch height width 3"]) -> list[jax.Array]:
         mean, deviation = jnp.array([0.485, 0.456, 0.406]), jnp.array([0.229, 0.224, 0.225])
         x = ((images - mean) / deviation).astype(images.dtype)
+        x = x.reshape(-1, *images.shape[-3:])  # norms and pooling know one batch axis
         x = jax.nn.relu(self.bn1(self.conv1(x)))
         outputs = [x]
-        x = _max_pool(x)
+        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         for index in range(self.layers):
             for block in getattr(self, f"layer{index + 1}"):
                 x = block(x)
             outputs.append(x)
-        return outputs
+        return [x.reshape(*images.shape[:-3], *x.shape[1:]) for x in outputs]
 
 
 class _Block(nnx.Module):
@@ -124,11 +125,6 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int, rngs: nnx.
         dtype=dtype,
         rngs=rngs,
     )
-
-
-def _max_pool(x: Float[Array, "*batch height width channels"]) -> jax.Array:
-    """Largest of 3 x 3, every second one."""
-    return nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 
 def load_imagenet(network: ResNet34, path: str | Path) -> None:
