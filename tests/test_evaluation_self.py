@@ -183,7 +183,9 @@ def test_frames_at_a_predicted_pose(clips: list[Clip], tmp_path: Path, monkeypat
     )  # fmt: skip
     results = evaluate(tmp_path, "self", max_frames=3, video_seconds=0, pose="predicted")
     np.testing.assert_array_equal(avatars[-1].rendered[0].rotation[0], still)
-    assert results["settings"]["pose"] == "predicted"
+    assert results["settings"]["pose"] == "predicted" and "predicted" in results["title"]
+    page = (tmp_path / "eval/self-predicted/index.html").read_text()
+    assert "at the poses predicted" in page and not (tmp_path / "eval/self").exists()
     with pytest.raises(JaxtalkError, match="--pose: 'sideways'"):
         evaluate(tmp_path, "self", pose="sideways")
 

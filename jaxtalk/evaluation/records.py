@@ -107,7 +107,7 @@ class Protocol:
 
     name: str
     title: str
-    description: str
+    description: str  # with {poses} in the place of whose poses the frames have
     regions: Mapping[str, str]  # name -> label
     clips: Callable[[Run, Any, Settings], Sequence[ClipView]]  # (run, method, settings): whom to test
     evaluate_clip: Callable[[Subject, ClipView], ClipResult]

@@ -37,6 +37,11 @@ from jaxtalk.evaluation.records import ClipResult, Comparison, Protocol, Setting
 from jaxtalk.metrics import METRICS
 
 SCHEMA_VERSION = 1
+_TITLES = {"gt": "", "predicted": ", predicted poses"}
+_POSES = {
+    "gt": "its own tracked poses, eyes and speech",
+    "predicted": "its own eyes and speech, at the poses predicted from that: PSNR and SSIM measure those, too",
+}
 _BLOCK_SECONDS = 1.0  # neighbouring frames within it are resampled together
 
 
@@ -48,8 +53,8 @@ def assemble(
     return {
         "schema": SCHEMA_VERSION,
         "protocol": protocol.name,
-        "title": protocol.title,
-        "description": protocol.description,
+        "title": protocol.title + _TITLES[settings.pose],
+        "description": protocol.description.format(poses=_POSES[settings.pose]),
         "run": dict(run),
         "settings": _plain(dataclasses.asdict(settings)),
         "metrics": {name: _metric_facts(name) for name in METRICS},

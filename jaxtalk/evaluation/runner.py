@@ -44,7 +44,8 @@ def evaluate(
         protocol: a name of `evaluation.protocols.PROTOCOLS`.
         max_frames: test frames of each clip, evenly spaced, 0 for all; None takes the run's config.
         video_seconds: length of the comparison video of each clip; 0 for none.
-        pose: `gt`, or `predicted`: frames at the pose that the avatar predicts of the speech.
+        pose: `gt`, or `predicted`: frames at the pose that the avatar predicts of the speech, into
+            WORKDIR/eval/PROTOCOL-predicted.
         fewshot: for the protocol of that name, what differs from `config.evaluation.fewshot`: seconds, steps,
             from_scratch, clips (folders of unseen people, instead of the run's held-out clips), fresh.
 
@@ -66,7 +67,7 @@ def evaluate(
     if protocol == "fewshot":
         settings = dataclasses.replace(settings, fewshot=_fewshot(config, fewshot or {}))
     clips = plan.clips(run, method, settings)
-    folder = workdir / "eval" / protocol
+    folder = results_folder(workdir, protocol, pose)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -87,6 +88,11 @@ def evaluate(
     partial.rename(folder)
     write_protocol_report(folder)
     return results
+
+
+def results_folder(workdir: str | Path, protocol: str, pose: str = "gt") -> Path:
+    """WORKDIR/eval/PROTOCOL, and a place of its own for frames at predicted poses."""
+    return Path(workdir) / "eval" / (protocol if pose == "gt" else f"{protocol}-{pose}")
 
 
 def _settings(config: ml_collections.ConfigDict, max_frames: int | None, video_seconds: float, pose: str) -> Settings:
@@ -158,4 +164,5 @@ def evaluate_and_print(workdir: str | Path, protocol: str, **options: Any) -> No
     enable_compile_cache()
     results = evaluate(workdir, protocol, **options)
     print(markdown(results))
-    print(f"{headline(results)}\nwrote {Path(workdir) / 'eval' / protocol / 'index.html'}")
+    folder = results_folder(workdir, protocol, results["settings"]["pose"])
+    print(f"{headline(results)}\nwrote {folder / 'index.html'}")

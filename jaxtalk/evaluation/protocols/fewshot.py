@@ -240,7 +240,7 @@ PROTOCOL = Protocol(
     name="fewshot",
     title="Few-shot",
     description="People never trained on: the first seconds of a clip adapt the base model, and what follows after a "
-    "gap tests it, with its own tracked poses, eyes and speech.",
+    "gap tests it, with {poses}.",
     regions={"frame": "Frame", "face": "Face", "mouth": "Mouth"},
     clips=unseen_clips,
     evaluate_clip=evaluate_clip,
