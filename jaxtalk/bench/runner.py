@@ -99,7 +99,7 @@ def load_config(text: str) -> ml_collections.ConfigDict:
 
 def _measure(name: str, config: ml_collections.ConfigDict, folder: Path, seconds: float, clip: Path | None) -> Figures:
     config.data.clips = (str(clip.resolve() if clip is not None else _speaker(folder, config.data.size)),)
-    config.data.dataset, config.data.identities = "", ()
+    config.data.dataset, config.data.identities, config.data.held_out = "", (), ()
     method, mesh = load_method(config.method), make_mesh(config.train.fsdp)
     stages = method.stages(config)
     clips = open_clips(config, folder)
