@@ -28,7 +28,7 @@ class ReferenceConfig:
     encoder: str = "resnet34"  # dfrf_conv, small
     channels: tuple[int, ...] = (16, 24, 32)  # of small
     norm: str = "group"  # of resnet34; or frozen_batch
-    imagenet: str = ""  # file with weights for resnet34
+    imagenet: str = ""  # .npz of torchvision's resnet34 to start from, with norm=frozen_batch
     feature_scale: float = 1.0  # of the pictures' size when they are encoded
     warp: str = "feature"  # dfrf_point, none
     flow_cond: str = "target"  # what steers the warping; or source_target
@@ -181,6 +181,8 @@ def _check(model: ModelConfig, stages: StagesConfig) -> None:
             f"config.model.face_model: {model.face_model!r} is not one of {', '.join(FACE_MODELS)}, nor "
             "NAME:IDENTITY:EXPRESSION, e.g. flame:100:50"
         )
+    if model.references.imagenet and (model.references.encoder, model.references.norm) != ("resnet34", "frozen_batch"):
+        raise JaxtalkError("config.model.references.imagenet needs encoder=resnet34 and norm=frozen_batch")
     if model.semantic_window and not (model.listens and model.mapping):
         raise JaxtalkError("config.model.semantic_window: only with model.motion=lstm or lstm_id, and a mapping")
     if model.references.flow_cond == "source_target" and not (model.listens and model.mapping):

@@ -29,8 +29,8 @@ def listening_networks(model: ModelConfig, key: jax.Array) -> Networks:
 
 def picture_networks(model: ModelConfig, key: jax.Array) -> Networks:
     """`mapping`, `encoder`, `references` (slot attention), `warp`, and `field`, with two passes `coarse` too."""
-    rngs, settings = nnx.Rngs(key), model.references
-    encoder = make_encoder(settings.encoder, channels=settings.channels, norm=settings.norm, rngs=rngs)
+    rngs, settings, dtype = nnx.Rngs(key), model.references, jnp.dtype(model.field.dtype)
+    encoder = make_encoder(settings.encoder, channels=settings.channels, norm=settings.norm, rngs=rngs, dtype=dtype)
     encoded = encoding_size(3, model.field.position_frequencies)
     networks: Networks = {
         "encoder": encoder,
@@ -44,6 +44,7 @@ def picture_networks(model: ModelConfig, key: jax.Array) -> Networks:
             init=settings.slot_init,
             project=settings.project,
             rngs=rngs,
+            dtype=dtype,
         ),
     }
     if model.mapping:
@@ -59,6 +60,7 @@ def picture_networks(model: ModelConfig, key: jax.Array) -> Networks:
             decoder=settings.warp_decoder,
             hidden=settings.warp_hidden,
             rngs=rngs,
+            dtype=dtype,
         )
     if settings.warp == "dfrf_point":
         networks["warp"] = PointWarp(encoded + model.condition_size + settings.width, rngs=rngs)

@@ -31,6 +31,7 @@ from jaxtalk.few_shot.speech import SpeechStage, speech_terms
 from jaxtalk.input.examples import endless
 from jaxtalk.losses.reconstruction import squared_error
 from jaxtalk.methods.api import Batch, Networks, Phase, Term
+from jaxtalk.nn.feature_encoders import Resnet34Features
 from jaxtalk.nn.speech_coefficients import Normaliser, SpeechToCoefficients
 from jaxtalk.ops.compositing import Composite
 from jaxtalk.rays.rendering import rays_through
@@ -77,7 +78,13 @@ class FieldStage:
         return {"field": self.rays_per_step * self.config.model.sampling.evaluations_per_ray}
 
     def networks(self, key: jax.Array) -> Networks:
-        return all_networks(self.config.model, key)
+        networks = all_networks(self.config.model, key)
+        imagenet = self.config.model.references.imagenet
+        if imagenet and "encoder" not in self.init_from:
+            encoder = networks["encoder"]
+            assert isinstance(encoder, Resnet34Features)
+            encoder.load_imagenet(imagenet)
+        return networks
 
     def phases(self) -> tuple[Phase, ...]:
         names = nnx.eval_shape(lambda: self.networks(jax.random.key(0)))
