@@ -82,5 +82,6 @@ def check_face_model(clip: ClipView, expected: FaceModelInfo) -> None:
         raise JaxtalkError(
             f"clip {clip.name}: its coefficients are of {found.name} ({found.num_identity} identity, "
             f"{found.num_expression} expression), and the networks read {expected.name} ({expected.num_identity}, "
-            f"{expected.num_expression}); prepare the clip with that face model, or train with face_model={found.name}"
+            f"{expected.num_expression}); prepare the clip with that face model, or train with "
+            f"face_model={found.name}:{found.num_identity}:{found.num_expression}"
         )

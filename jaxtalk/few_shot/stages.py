@@ -38,6 +38,7 @@ from jaxtalk.rays.rendering import rays_through
 from jaxtalk.rays.speech_code import speech_code
 
 PREVIEW_FRAMES = 3
+_NEVER = 1 << 30  # steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,6 +231,8 @@ def adapt_stage(config: FewShotConfig, steps: int, from_scratch: bool) -> FieldS
     `from_scratch` starts with random networks in place of the base model's: what base training is worth.
     """
     settings = dataclasses.replace(config.stages.adapt, steps=steps)
+    if not config.model.listens:  # what is rendered is what was trained: smoothed from the start, or never
+        settings = dataclasses.replace(settings, attention_start=0 if smooths(config) else _NEVER)
     if from_scratch:
         return FieldStage("adapt", config, settings, own_statistics=True)
     names = nnx.eval_shape(lambda: all_networks(config.model, jax.random.key(0)))
