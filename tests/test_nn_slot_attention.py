@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,17 +19,18 @@ def _size(module: nnx.Module) -> int:
 
 def _shaken(module: nnx.Module, seed: int = 7) -> nnx.Module:
     """Every parameter moved, so that biases and scales that start at 0 and 1 count as well."""
-    state = nnx.state(module, nnx.Param)
-    leaves, tree = jax.tree.flatten(state)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    moved = [leaf + 0.3 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
-    nnx.update(module, jax.tree.unflatten(tree, moved))
+    random = np.random.default_rng(seed)
+    moved = jax.tree.map(
+        lambda leaf: leaf + 0.3 * random.normal(size=leaf.shape).astype(np.float32), nnx.state(module, nnx.Param)
+    )
+    nnx.update(module, moved)
     return module
 
 
-def _run(module: nnx.Module, *inputs: jax.Array | np.ndarray | None) -> jax.Array:
+def _compiled(module: nnx.Module) -> Callable[..., jax.Array]:
     graph, state = nnx.split(module)
-    return jax.jit(lambda state, *inputs: nnx.merge(graph, state)(*inputs))(state, *inputs)
+    call = jax.jit(lambda state, *inputs: nnx.merge(graph, state)(*inputs))
+    return lambda *inputs: call(state, *inputs)
 
 
 def _array(variable: nnx.Variable) -> np.ndarray:
@@ -77,7 +80,7 @@ def test_slot_attention_is_the_published_algorithm(init: str, noisy: bool) -> No
     module = _shaken(SlotAttention(12, slots=3, iterations=3, init=init, rngs=nnx.Rngs(0)))
     inputs = np.random.default_rng(0).normal(size=(2, 4, 5, 12)).astype(np.float32)
     noise = np.random.default_rng(1).normal(size=(3, 12)).astype(np.float32) if noisy else None
-    result = _run(module, inputs, noise)
+    result = _compiled(module)(inputs, noise)
     assert result.shape == (2, 4, 3, 12)
     for i in np.ndindex(2, 4):
         np.testing.assert_allclose(result[i], _slow_slots(module, inputs[i], noise), atol=2e-4)
@@ -87,7 +90,7 @@ def test_noise_per_point_and_shared_noise_agree() -> None:
     module = _shaken(SlotAttention(8, rngs=nnx.Rngs(0)))
     inputs, noise = jax.random.normal(jax.random.key(0), (6, 4, 8)), jax.random.normal(jax.random.key(1), (2, 8))
     each = jnp.broadcast_to(noise, (6, 2, 8)).at[3].add(1.0)
-    shared, own = _run(module, inputs, noise), _run(module, inputs, each)
+    shared, own = _compiled(module)(inputs, noise), _compiled(module)(inputs, each)
     others = np.array([0, 1, 2, 4, 5])
     np.testing.assert_allclose(shared[others], own[others], atol=1e-5)
     assert float(jnp.abs(shared[3] - own[3]).max()) > 1e-2
@@ -123,7 +126,7 @@ def test_reference_attention_against_plain_concatenation() -> None:
     maps = jax.random.normal(jax.random.key(9), (3, 7, 4, 6))
     sampled = module.project(maps)
     np.testing.assert_allclose(sampled, _dense(module.projection, np.asarray(maps)), atol=1e-5)
-    result = _run(module, sampled, places, encoded, noise)
+    result = _compiled(module)(sampled, places, encoded, noise)
     assert result.shape == (3, 7, 20)
     for i in np.ndindex(3, 7):
         x = np.concatenate([sampled[i], places[i]], -1)
@@ -134,19 +137,19 @@ def test_reference_attention_against_plain_concatenation() -> None:
         np.testing.assert_allclose(result[i], expected, atol=5e-4)
 
 
-@pytest.mark.parametrize("references", [1, 2, 4, 6])
+@pytest.mark.parametrize("references", [1, 2, 5])
 def test_any_number_and_order_of_references(references: int) -> None:
     """Card gdrf 5.6: the same weights, and an order that does not matter."""
-    module = _shaken(ReferenceAttention(10, 9, width=10, project=False, rngs=nnx.Rngs(0)))
+    attend = _compiled(_shaken(ReferenceAttention(10, 9, width=10, project=False, rngs=nnx.Rngs(0))))
     sampled, places, encoded, noise = _reference_inputs(references)
-    result = _run(module, sampled, places, encoded, noise)
+    result = attend(sampled, places, encoded, noise)
     assert result.shape == (3, 7, 20)
     order = np.random.default_rng(0).permutation(references)
-    other = _run(module, sampled[..., order, :], places[..., order, :], encoded, noise)
+    other = attend(sampled[..., order, :], places[..., order, :], encoded, noise)
     np.testing.assert_allclose(other, result, atol=1e-4)
     if references > 1:
         swapped = places.at[..., 0, :].set(places[..., 1, :])
-        assert float(jnp.abs(_run(module, sampled, swapped, encoded, noise) - result).max()) > 1e-3
+        assert float(jnp.abs(attend(sampled, swapped, encoded, noise) - result).max()) > 1e-3
 
 
 def test_gradients_reach_every_parameter_and_input() -> None:
@@ -167,9 +170,9 @@ def test_half_precision_stays_near() -> None:
     full = ReferenceAttention(10, 9, width=10, project=False, rngs=nnx.Rngs(0))
     half = ReferenceAttention(10, 9, width=10, project=False, rngs=nnx.Rngs(0), dtype=jnp.bfloat16)
     inputs = _reference_inputs(4)
-    result = _run(half, *inputs)
+    result = _compiled(half)(*inputs)
     assert result.dtype == jnp.bfloat16
-    np.testing.assert_allclose(result.astype(jnp.float32), _run(full, *inputs), atol=0.15)
+    np.testing.assert_allclose(result.astype(jnp.float32), _compiled(full)(*inputs), atol=0.15)
 
 
 def test_widths_must_agree_without_a_projection() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -36,10 +37,10 @@ def _small(encoder: int = 3, decoder: int = 2, dtype: type | None = None) -> War
     return WarpHourglass(4, 6, 8, 16, encoder, decoder, 8, rngs=nnx.Rngs(0), dtype=dtype)
 
 
-@pytest.mark.parametrize(("encoder", "decoder"), [(3, 1), (3, 2), (2, 2), (5, 3)])
+@pytest.mark.parametrize(("encoder", "decoder"), [(3, 1), (2, 2), (5, 3)])
 def test_flow_has_the_decoder_s_size_and_starts_at_zero(encoder: int, decoder: int) -> None:
     maps = jax.random.normal(jax.random.key(0), (2, 1, 32, 64, 4))
-    flow = _run(_small(encoder, decoder), maps, jnp.ones((2, 1, 6)))
+    flow = _compiled(_small(encoder, decoder))(maps, jnp.ones((2, 1, 6)))
     assert flow.shape == (2, 1, 32 * 2**decoder // 2**encoder, 64 * 2**decoder // 2**encoder, 2)
     assert flow.dtype == jnp.float32
     np.testing.assert_array_equal(flow, 0)
@@ -53,9 +54,10 @@ def test_sides_that_cannot_be_halved_are_refused() -> None:
         _small(3, 4)
 
 
-def _run(module: WarpHourglass, maps: jax.Array, z: jax.Array) -> jax.Array:
+def _compiled(module: WarpHourglass) -> Callable[[jax.Array, jax.Array], jax.Array]:
     graph, state = nnx.split(module)
-    return jax.jit(lambda state, maps, z: nnx.merge(graph, state)(maps, z))(state, maps, z)
+    call = jax.jit(lambda state, maps, z: nnx.merge(graph, state)(maps, z))
+    return lambda maps, z: call(state, maps, z)
 
 
 def _with_head(module: WarpHourglass) -> WarpHourglass:
@@ -65,16 +67,16 @@ def _with_head(module: WarpHourglass) -> WarpHourglass:
 
 
 def test_references_do_not_mix_and_the_code_matters() -> None:
-    module = _with_head(_small())
+    hourglass = _compiled(_with_head(_small()))
     maps, z = jax.random.normal(jax.random.key(0), (3, 16, 16, 4)), jax.random.normal(jax.random.key(1), (3, 6))
-    flow = _run(module, maps, z)
-    changed = _run(module, maps.at[1].add(jax.random.normal(jax.random.key(2), (16, 16, 4))), z)
+    flow = hourglass(maps, z)
+    changed = hourglass(maps.at[1].add(jax.random.normal(jax.random.key(2), (16, 16, 4))), z)
     np.testing.assert_allclose(changed[np.array([0, 2])], flow[np.array([0, 2])], atol=1e-5)
     assert float(jnp.abs(changed[1] - flow[1]).max()) > 1e-3
-    assert float(jnp.abs(_run(module, maps, z[::-1]) - flow)[0].max()) > 1e-3
-    shared = _run(module, maps, z[:1])  # one code for all of them
+    assert float(jnp.abs(hourglass(maps, z[::-1]) - flow)[0].max()) > 1e-3
+    shared = hourglass(maps, z[:1])  # one code for all of them
     np.testing.assert_allclose(shared[0], flow[0], atol=1e-5)
-    half = _run(_with_head(_small(dtype=jnp.bfloat16)), maps, z)
+    half = _compiled(_with_head(_small(dtype=jnp.bfloat16)))(maps, z)
     np.testing.assert_allclose(half, flow, atol=0.1 * float(jnp.abs(flow).max()))
 
 
