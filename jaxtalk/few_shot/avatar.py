@@ -19,7 +19,7 @@ from jaxtalk.few_shot.coefficients import pose_of
 from jaxtalk.few_shot.config import FewShotConfig
 from jaxtalk.few_shot.frames import abstract_parameters, encode_person, networks_of, parameters_of, render_frames
 from jaxtalk.few_shot.listening import listen
-from jaxtalk.few_shot.person import Person, person_of
+from jaxtalk.few_shot.person import Person, check_size, person_of
 from jaxtalk.few_shot.references import Views
 from jaxtalk.few_shot.stages import smooths, windowed
 from jaxtalk.methods.api import Drive, Networks
@@ -131,7 +131,8 @@ class FewShotAvatar:
 
 
 def avatar_of(config: FewShotConfig, networks: Networks, clip: ClipView) -> FewShotAvatar:
-    """The person of `clip`, seen through `networks`."""
+    """The person of `clip`, seen through `networks`. Raises `JaxtalkError` for a clip of another size or face model."""
+    check_size(clip, config.size)
     return FewShotAvatar(
         name=clip.name,
         fps=clip.meta.fps,

@@ -15,7 +15,7 @@ from jaxtalk.rays.settings import FIELD_CHOICES, SAMPLING_CHOICES, FieldConfig, 
 from jaxtalk.rays.speech_code import AudioConfig
 
 POSE = 6  # numbers of a pose: rotation and translation
-
+LEAST_WINDOW = 25  # frames that three blocks of `nn.mapping` use up
 
 FACE_MODELS = {"ict": (100, 57), "deep3d": (80, 64), "procedural": (22, 27)}  # identity, expression
 
@@ -170,7 +170,27 @@ def read(config: Mapping[str, Any]) -> FewShotConfig:
     for name in ("field", "adapt"):
         check_choices(getattr(stages, name), f"config.stages.{name}", _STAGE)
     _check(model, stages)
+    _check_maps(model, result.size)
     return result
+
+
+def _check_maps(model: ModelConfig, size: int) -> None:
+    """That the encoder's maps, of pictures of `size`, fit what reads them."""
+    settings = model.references
+    channels = {"resnet34": 512, "dfrf_conv": 128, "small": 3 + sum(settings.channels)}[settings.encoder]
+    if not settings.project and channels != settings.width:
+        raise JaxtalkError(
+            f"config.model.references: without `project` the {channels} channels of encoder={settings.encoder} must "
+            f"equal width={settings.width}"
+        )
+    side = round(size * settings.feature_scale)
+    side = -(-side // 2) if settings.encoder == "resnet34" else side
+    factor = settings.warp_stride * 2**settings.warp_encoder
+    if settings.warp == "feature" and (side < factor or side % factor):
+        raise JaxtalkError(
+            f"config.data.size: {size} gives feature maps of {side} x {side}, and the warping needs sides that "
+            f"{factor} divides (warp_stride * 2^warp_encoder); choose another size or fewer warp_encoder"
+        )
 
 
 def _check(model: ModelConfig, stages: StagesConfig) -> None:
@@ -185,6 +205,9 @@ def _check(model: ModelConfig, stages: StagesConfig) -> None:
         raise JaxtalkError("config.model.references.imagenet needs encoder=resnet34 and norm=frozen_batch")
     if model.semantic_window and not (model.listens and model.mapping):
         raise JaxtalkError("config.model.semantic_window: only with model.motion=lstm or lstm_id, and a mapping")
+    if 0 < model.semantic_window < LEAST_WINDOW:
+        raise JaxtalkError(f"config.model.semantic_window: {model.semantic_window} frames are too few; the mapping's "
+                           f"convolutions need {LEAST_WINDOW}, the reference has 27; or 0 for none")  # fmt: skip
     if model.references.flow_cond == "source_target" and not (model.listens and model.mapping):
         raise JaxtalkError("config.model.references.flow_cond=source_target needs coefficients: model.motion=lstm")
     if model.references.warp == "feature" and not model.mapping:

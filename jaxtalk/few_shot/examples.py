@@ -13,7 +13,7 @@ from jaxtalk.clip import MASK_HEAD, ClipView
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.few_shot.coefficients import coefficient_statistics, coefficients
 from jaxtalk.few_shot.config import FewShotConfig, ModelConfig, StageConfig
-from jaxtalk.few_shot.person import check_face_model
+from jaxtalk.few_shot.person import check_face_model, check_size
 from jaxtalk.few_shot.speech import FEATURE, consecutive_starts
 from jaxtalk.few_shot.torso import behind_head
 from jaxtalk.input.examples import Example
@@ -74,16 +74,15 @@ class TargetExamples:
         self.config, self.stage, self.clips = config, stage, clips
         model = config.model
         for clip in clips:
-            check_face_model(clip, model.face)
-            if clip.meta.size != (config.size, config.size):
-                raise JaxtalkError(
-                    f"clip {clip.name}: {clip.meta.size} pixels, and references are squares of {config.size}; "
-                    "prepare it as a square (the default of `jaxtalk prepare`)"
-                )
+            if model.listens:  # others read no coefficients
+                check_face_model(clip, model.face)
+            check_size(clip, config.size)
         self.sources = [_Source(config, clip) for clip in clips]
         self.places = np.array([(c, f) for c, source in enumerate(self.sources) for f in source.targets])
         self.counts = share_counts(stage.rays_per_frame, stage.mouth_share, stage.face_share)
-        self.statistics = dict(zip(("mean", "std"), coefficient_statistics(clips), strict=True))
+        self.statistics: Example = {}
+        if model.listens:
+            self.statistics = dict(zip(("mean", "std"), coefficient_statistics(clips), strict=True))
 
     def __call__(self, item: int, rng: np.random.Generator) -> Example:
         source = self.sources[self.places[item][0]]

@@ -46,7 +46,8 @@ def person_of(clip: ClipView, model: ModelConfig) -> Person:
 
     Raises `JaxtalkError` for a clip of another face model, or with fewer frames than references.
     """
-    check_face_model(clip, model.face)
+    if model.listens:
+        check_face_model(clip, model.face)
     track, count = clip.track, model.references.count
     if track.num_frames < count:
         raise JaxtalkError(f"clip {clip.name}: {track.num_frames} frames are too few for {count} references; "
@@ -84,4 +85,13 @@ def check_face_model(clip: ClipView, expected: FaceModelInfo) -> None:
             f"{found.num_expression} expression), and the networks read {expected.name} ({expected.num_identity}, "
             f"{expected.num_expression}); prepare the clip with that face model, or train with "
             f"face_model={found.name}:{found.num_identity}:{found.num_expression}"
+        )
+
+
+def check_size(clip: ClipView, size: int) -> None:
+    """Raises `JaxtalkError` for a clip that is no square of `size` pixels."""
+    if clip.meta.size != (size, size):
+        raise JaxtalkError(
+            f"clip {clip.name}: {clip.meta.size} pixels, and references are squares of {size}; "
+            "prepare it as a square (the default of `jaxtalk prepare`)"
         )
