@@ -19,6 +19,7 @@ import ml_collections
 from jaxtalk.errors import JaxtalkError
 
 T = TypeVar("T")
+_ADDED = {"clip": "clips", "held_out": "held_out"}  # arguments that may come again -> what of `data` they add to
 
 
 def base() -> ml_collections.ConfigDict:
@@ -134,23 +135,24 @@ def apply_arguments(
 ) -> None:
     """Applies the `key=value` that follow a config's variant, later ones over earlier ones.
 
-    Keys are `clip` (a folder, added to data.clips; may come again), `steps` (of every stage whose learning rate
-    decays, which then decays in proportion), those of `short` (-> full key), or any key of the config by its full name. Raises
-    `JaxtalkError` for another key or a value that does not fit; `where` names the config's file.
+    Keys are `clip` (a folder, added to data.clips; may come again), `held_out` (an identity, added to data.held_out;
+    may come again), `steps` (of every stage whose learning rate decays, which then decays in proportion), those of
+    `short` (-> full key), or any key of the config by its full name. Raises `JaxtalkError` for another key or a value
+    that does not fit; `where` names the config's file.
     """
     for argument in arguments:
         key, separator, text = argument.partition("=")
         if not separator:
             raise JaxtalkError(f"{where}: {argument!r} is not key=value")
         try:
-            if key == "clip":
-                config.data.clips = (*config.data.clips, text)
+            if key in _ADDED:
+                config.data[_ADDED[key]] = (*config.data[_ADDED[key]], text)
             elif key == "steps":
                 _set_steps(config, int(text))
             else:
                 config.update_from_flattened_dict({short.get(key, key): _value(text)})
         except (KeyError, AttributeError) as error:
-            known = ", ".join(("clip", "steps", *short))
+            known = ", ".join((*_ADDED, "steps", *short))
             raise JaxtalkError(
                 f"{where}: {argument}: no such setting; give its path in the config, or one of {known}"
             ) from error

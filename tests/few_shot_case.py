@@ -1,0 +1,76 @@
+"""Reference-conditioned systems of the least size, on balls, for the tests of `jaxtalk.few_shot`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grain
+import jax
+import ml_collections
+import numpy as np
+from flax import nnx
+
+from configs import dfrf, gdrf
+from jaxtalk.clip import ClipView
+from jaxtalk.few_shot.config import FewShotConfig, read
+from jaxtalk.few_shot.stages import FieldStage, make_stages
+from jaxtalk.methods.api import Networks
+
+SIZE = 16
+
+
+def small_config(arg: str = "tiny", method: str = "gdrf") -> ml_collections.ConfigDict:
+    """The config of a variant with few and narrow layers, for balls of 16 x 16 pixels."""
+    config = {"gdrf": gdrf, "dfrf": dfrf}[method].get_config(arg)
+    config.data.size = SIZE
+    model, stages = config.model, config.stages
+    model.update(face_model="ball:3:1", mapping=8 if model.mapping else 0, torso_frames=6)
+    model.speech.update(widths=(2, 3), embedding=(8,), hidden=8, layers=1, norm="none")
+    model.audio.update(code_size=8)
+    model.references.update(
+        encoder="small",
+        channels=(4, 5),
+        project=True,
+        warp_base=4,
+        warp_limit=8,
+        warp_encoder=2,
+        warp_decoder=1,
+        warp_hidden=8,
+        width=8,
+        hidden=4,
+    )
+    model.field.update(depth=2, width=16, skips=(), position_frequencies=4)
+    model.sampling.update(num_coarse=4, num_fine=4, num_samples=4)
+    stages.audio.update(steps=2, batch_size=2)
+    stages.field.update(steps=2, rays_per_frame=6, frames_per_step=2)
+    stages.adapt.update(steps=2, rays_per_frame=6, frames_per_step=2)
+    return config
+
+
+def field_stage(config: ml_collections.ConfigDict) -> FieldStage:
+    """The stage `field` of a config."""
+    stage = make_stages(read(config))[-1]
+    assert isinstance(stage, FieldStage)
+    return stage
+
+
+def networks_of_stage(stage: FieldStage, seed: int = 0) -> Networks:
+    """Networks made in one compiled program: made one by one, they take seconds."""
+    graphs = {n: nnx.split(m)[0] for n, m in nnx.eval_shape(lambda: stage.networks(jax.random.key(0))).items()}
+    make = jax.jit(lambda key: {n: nnx.to_pure_dict(nnx.state(m)) for n, m in stage.networks(key).items()})
+    return {name: nnx.merge(graphs[name], state) for name, state in make(jax.random.key(seed)).items()}
+
+
+def batch_of(examples: grain.MapDataset, first: int, count: int) -> dict[str, np.ndarray]:
+    """Examples first, first + 1, ... as one batch."""
+    found: list[dict[str, Any]] = [examples[first + i] for i in range(count)]
+    return {name: np.stack([example[name] for example in found]) for name in found[0]}
+
+
+def frame_of(clip: ClipView, rotation: np.ndarray) -> int:
+    """Which frame of a ball's clip has this pose: none of them has another's."""
+    return int(np.argmin(np.abs(clip.track.rotation - rotation).max((1, 2))))
+
+
+def settings(config: ml_collections.ConfigDict) -> FewShotConfig:
+    return read(config)
