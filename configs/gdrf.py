@@ -85,7 +85,15 @@ def tiny() -> tuple[ModelConfig, StagesConfig]:
     """Small networks, few samples where the head is, averaged weights."""
     return ModelConfig(
         motion="lstm",
-        speech=SpeechNetConfig(widths=(8, 16, 32), embedding=(64, 64), hidden=64, layers=1, norm="none"),
+        speech=SpeechNetConfig(
+            widths=(8, 16, 32),
+            embedding=(64, 64),
+            hidden=64,
+            layers=1,
+            norm="none",
+            centred=True,
+            expression_continuity=0.001,
+        ),
         audio=AudioConfig(attention_windows=0),
         mapping=64,
         references=ReferenceConfig(
@@ -141,10 +149,12 @@ def small_stages() -> StagesConfig:
         random_background=True,
         attention_start=0,
         attention_factor=1.0,
+        speech_weight=0.03,
+        speech_factor=0.1,
         ema_decay=0.99,
     )
-    adapt = dataclasses.replace(field, steps=1000, learning_rate=1.5e-3, decay_steps=0)
-    return StagesConfig(audio=SpeechConfig(steps=1500, learning_rate=1e-3, adam_b1=0.9), field=field, adapt=adapt)
+    adapt = dataclasses.replace(field, steps=1000, learning_rate=5e-4, decay_steps=0)
+    return StagesConfig(audio=SpeechConfig(steps=300, learning_rate=1e-3, adam_b1=0.9), field=field, adapt=adapt)
 
 
 Variant = Callable[[], tuple[ModelConfig, StagesConfig]]

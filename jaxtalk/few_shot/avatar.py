@@ -61,7 +61,8 @@ class FewShotAvatar:
         model = self.config.model
         if not model.listens:
             raise JaxtalkError(f"avatar {self.name}: model.motion={model.motion} predicts no pose; use hold or mirror")
-        return pose_of(heard[:, model.semantic_window // 2] if model.semantic_window else heard)
+        heard = heard[:, model.semantic_window // 2] if model.semantic_window else heard
+        return pose_of(heard + self.person.mean_coefficients)
 
     def render(self, drive: Drive) -> np.ndarray:
         """Frames [F, H, W, 3] float32 in [0, 1]; compiled once per F.

@@ -14,14 +14,23 @@ from jaxtalk.losses.sequences import POSE_SIZE
 _LEAST_DEVIATION = 0.1  # of a coefficient, in parts of its group's
 
 
-def coefficients(clip: ClipView) -> np.ndarray:
+def coefficients(clip: ClipView, centred: bool = False) -> np.ndarray:
     """[F, E + 6] float32: expression, then the inverse of the camera's pose (card gdrf 3) in raw units.
+
+    `centred`: without the clip's mean (`mean_coefficients`). A face at rest has coefficients of its own, which no
+    speech tells: a network that must predict them learns voices by heart, and errs as much on a voice it never heard.
 
     The inverse camera pose is head to camera, as the track has it: three numbers of rotation vector (axis times angle,
     radians; smooth while the head stays less than half a turn from facing the camera) and three of translation, metres.
     """
     rotation = Rotation.from_matrix(np.asarray(clip.track.rotation, np.float64)).as_rotvec()
-    return np.concatenate([clip.track.expression, rotation, clip.track.translation], 1).astype(np.float32)
+    values = np.concatenate([clip.track.expression, rotation, clip.track.translation], 1).astype(np.float32)
+    return values - values[clip.track.valid].mean(0) if centred and clip.track.valid.any() else values
+
+
+def mean_coefficients(clip: ClipView) -> np.ndarray:
+    """[E + 6] float32: what `centred` coefficients leave out."""
+    return (coefficients(clip) - coefficients(clip, centred=True))[0]
 
 
 def pose_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -31,14 +40,14 @@ def pose_of(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rotation.astype(np.float32), pose[:, 3:].astype(np.float32)
 
 
-def coefficient_statistics(clips: Sequence[ClipView]) -> tuple[np.ndarray, np.ndarray]:
+def coefficient_statistics(clips: Sequence[ClipView], centred: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation [E + 6], float32, over the measured frames of all clips.
 
     A coefficient that hardly moves in these clips gets a tenth of the typical deviation of its group (expression,
     rotation, translation): divided by its own, another clip's would be huge, and noise would count as much as speech.
     """
     check_face_model(clips)
-    values = np.concatenate([coefficients(clip)[clip.track.valid] for clip in clips]).astype(np.float64)
+    values = np.concatenate([coefficients(clip, centred)[clip.track.valid] for clip in clips]).astype(np.float64)
     if not len(values):
         raise JaxtalkError("config.data.clips: no frame of any clip has a measured face; prepare other videos")
     mean, std = values.mean(0), values.std(0)

@@ -64,7 +64,7 @@ def example_spec(model: ModelConfig, stage: StageConfig, size: int) -> dict[str,
 
 
 class TargetExamples:
-    """Makes the example of one target: item i is a frame of one of the clips (`places[i]`).
+    """Makes the example of one target: item i is clip i, of which a frame is drawn, so that long clips count no more.
 
     Pure: the same item and generator give the same example. Raises `JaxtalkError` for clips of another face model or
     of different sizes, and for a clip with too few frames for its references.
@@ -78,15 +78,16 @@ class TargetExamples:
                 check_face_model(clip, model.face)
             check_size(clip, config.size)
         self.sources = [_Source(config, clip) for clip in clips]
-        self.places = np.array([(c, f) for c, source in enumerate(self.sources) for f in source.targets])
         self.counts = share_counts(stage.rays_per_frame, stage.mouth_share, stage.face_share)
         self.statistics: Example = {}
         if model.listens:
-            self.statistics = dict(zip(("mean", "std"), coefficient_statistics(clips), strict=True))
+            self.statistics = dict(
+                zip(("mean", "std"), coefficient_statistics(clips, model.speech.centred), strict=True)
+            )
 
     def __call__(self, item: int, rng: np.random.Generator) -> Example:
-        source = self.sources[self.places[item][0]]
-        frame = int(self.places[item][1])
+        source = self.sources[item]
+        frame = int(rng.choice(source.targets))
         references = source.choose_references(rng, frame)
         example = source.rays(frame, self._pixels(rng, source.clip, frame)) | source.references(references)
         if not self.config.model.listens:
@@ -111,7 +112,7 @@ class _Source:
         track = clip.track
         self.bounds = all_bounds(self.geometry, self.model.sampling, clip.meta.size, track.rotation, track.translation)
         self.plate = clip.background()
-        self.coefficients = coefficients(clip)
+        self.coefficients = coefficients(clip, self.model.speech.centred)
         count = track.num_frames
         needed = self.model.references.count + 2 * self.model.references.gap + 1
         if count < needed:

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxtalk.clip import ClipView, FaceModelInfo
 from jaxtalk.errors import JaxtalkError
-from jaxtalk.few_shot.coefficients import coefficients
+from jaxtalk.few_shot.coefficients import coefficients, mean_coefficients
 from jaxtalk.few_shot.config import ModelConfig
 from jaxtalk.few_shot.torso import behind_head
 from jaxtalk.rays.bounds import HeadGeometry, geometry_of
@@ -25,6 +25,7 @@ class Person(NamedTuple):
     reference_rotation: Any  # [N, 3, 3]
     reference_translation: Any  # [N, 3]
     reference_coefficients: Any  # [N, E + 6] raw
+    mean_coefficients: Any  # [E + 6] left out of all others where they are centred; zeros where not
     plate: Any  # [H, W, 3] uint8, the scene without the person
     torso_images: Any  # [K, H, W, 3] uint8, frames without the head
     torso_known: Any  # [K, H, W] uint8: 1 where the frame shows what is behind the head
@@ -62,7 +63,8 @@ def person_of(clip: ClipView, model: ModelConfig) -> Person:
         reference_images=np.stack([clip.frame(int(i)) for i in chosen]),
         reference_rotation=track.rotation[chosen].astype(np.float32),
         reference_translation=track.translation[chosen].astype(np.float32),
-        reference_coefficients=coefficients(clip)[chosen].astype(np.float32),
+        reference_coefficients=coefficients(clip, model.speech.centred)[chosen].astype(np.float32),
+        mean_coefficients=mean_coefficients(clip) * np.float32(model.speech.centred),
         plate=plate,
         torso_images=np.stack([image for image, _ in behind]),
         torso_known=np.stack([known for _, known in behind]).astype(np.uint8),

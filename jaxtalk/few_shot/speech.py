@@ -58,6 +58,7 @@ class SpeechNetConfig:
     hidden: int = 256
     layers: int = 3
     norm: str = "batch"  # or none
+    centred: bool = False  # coefficients without each clip's mean (`few_shot.coefficients`)
     pose_weight: float = POSE_WEIGHT
     expression_continuity: float = EXPRESSION_CONTINUITY
     pose_continuity: float = POSE_CONTINUITY
@@ -141,13 +142,13 @@ def _after_gap(time: np.ndarray, fps: float) -> np.ndarray:
 class _Sequences:
     """Makes the example of a sequence: its frames' speech and coefficients."""
 
-    def __init__(self, clips: Sequence[ClipView]) -> None:
+    def __init__(self, clips: Sequence[ClipView], centred: bool) -> None:
         self._windows = [clip_windows(FEATURE, clip) for clip in clips]
-        self._values = [coefficients(clip) for clip in clips]
+        self._values = [coefficients(clip, centred) for clip in clips]
         self._valid = [clip.track.valid.astype(np.float32) for clip in clips]
         starts = [consecutive_starts(clip) for clip in clips]
         self.places = np.array([(clip, start) for clip, own in enumerate(starts) for start in own])
-        self._mean, self._std = coefficient_statistics(clips)
+        self._mean, self._std = coefficient_statistics(clips, centred)
 
     def __call__(self, item: int, rng: np.random.Generator) -> Example:
         clip, start = self.places[item]
@@ -218,12 +219,12 @@ class SpeechStage:
 
     def examples(self, clips: Sequence[ClipView], seed: int) -> grain.MapDataset:
         check_face_model(clips, self.num_expression)
-        make = _Sequences(clips)
+        make = _Sequences(clips, self.net.centred)
         return endless(len(make.places), make, seed)
 
     def preview_batch(self, clips: Sequence[ClipView]) -> Batch:
         """The beginning of the first clip."""
-        windows, values = clip_windows(FEATURE, clips[0]), coefficients(clips[0])
+        windows, values = clip_windows(FEATURE, clips[0]), coefficients(clips[0], self.net.centred)
         return {"windows": windows[:PREVIEW_FRAMES], "coefficients": values[:PREVIEW_FRAMES]}
 
     def preview(self, networks: Networks, batch: Batch) -> dict[str, np.ndarray]:

@@ -148,7 +148,7 @@ class FieldStage:
 
     def examples(self, clips: Sequence[ClipView], seed: int) -> grain.MapDataset:
         make = TargetExamples(self.config, self.settings, clips)
-        return endless(len(make.places), make, seed)
+        return endless(len(clips), make, seed)
 
     def preview_batch(self, clips: Sequence[ClipView]) -> Batch:
         """Frames of the first clip with true coefficients (the LSTM's ear is tested elsewhere), and the person."""
@@ -204,8 +204,8 @@ def optimizer(settings: StageConfig) -> optax.GradientTransformation:
     late = adam(lambda count: settings.attention_factor * rate(count + start))
     attention = optax.transforms.conditionally_mask(late, lambda step: step >= start)
     return optax.partition(
-        {"attention": attention, "rest": adam(rate)},
-        lambda parameters: {name: "attention" if name == "attention" else "rest" for name in parameters},
+        {"attention": attention, "speech": adam(lambda step: settings.speech_factor * rate(step)), "rest": adam(rate)},
+        lambda parameters: {name: name if name in ("attention", "speech") else "rest" for name in parameters},
     )
 
 
