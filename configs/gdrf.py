@@ -150,6 +150,7 @@ def small_stages() -> StagesConfig:
         attention_start=0,
         attention_factor=1.0,
         speech_weight=0.03,
+        motion_noise=0.3,
         speech_factor=0.1,
         ema_decay=0.99,
     )

@@ -114,6 +114,7 @@ class StageConfig:
     weight_decay: float = 0.0
     adam_eps: float = 1e-8
     speech_weight: float = 1.0  # lambda_l of equation 14
+    motion_noise: float = 0.0  # added to heard coefficients, in their deviations: fields must bear the errors of ears
     speech_factor: float = 1.0  # learning rate of the speech network over the rest's
     offset_weight: float = 5e-9  # of dfrf_point's offsets
     attention_start: int = 100_000  # step from which audio64's codes are smoothed

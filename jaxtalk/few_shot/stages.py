@@ -97,8 +97,8 @@ class FieldStage:
     ) -> tuple[dict[str, Term], dict[str, jax.Array]]:
         """Equation 14: squared errors of the pictures, coarse and fine, and the errors of the coefficients heard."""
         model = self.config.model
-        keys = jax.random.split(key, 3)
-        motion, terms = self._motion(networks, batch, step)
+        keys = jax.random.split(key, 4)
+        motion, terms = self._motion(networks, batch, keys[3], step)
         z = condition(networks, model, motion, batch["eye_openness"])
         size = batch["reference_images"].shape[-3:-1]
         images = batch["reference_images"].astype(jnp.float32) / 255
@@ -122,7 +122,9 @@ class FieldStage:
         psnr = -10 * jnp.log10(found["picture"].values.mean())
         return found | terms, {"psnr": psnr}
 
-    def _motion(self, networks: Networks, batch: Batch, step: jax.Array) -> tuple[jax.Array, dict[str, Term]]:
+    def _motion(
+        self, networks: Networks, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[jax.Array, dict[str, Term]]:
         """What moves the face of each target, and the terms of equation 5."""
         model = self.config.model
         if not model.listens:
@@ -140,6 +142,7 @@ class FieldStage:
         given = jax.lax.stop_gradient(heard) if model.stop_grad_z_to_lstm else heard
         if not model.semantic_window:
             given = jnp.einsum("btd,bt->bd", given, batch["position"], precision="highest")
+        given = given + self.settings.motion_noise * jax.random.normal(key, given.shape)
         identity = batch["identity"][:, None] if model.semantic_window else batch["identity"]
         return with_identity(model, given, identity), terms
 
