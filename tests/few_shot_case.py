@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grain
 import jax
 import ml_collections
 import numpy as np
+import pytest
 from flax import nnx
 
 from configs import dfrf, gdrf
 from jaxtalk.clip import ClipView
-from jaxtalk.few_shot.config import FewShotConfig, read
+from jaxtalk.few_shot.config import read
 from jaxtalk.few_shot.stages import FieldStage, make_stages
 from jaxtalk.methods.api import Networks
 
 SIZE = 16
+
+
+@contextlib.contextmanager
+def quick_compilation() -> Iterator[None]:
+    """Programs within are compiled in a quarter of the time and run slower: here each runs a few times only."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_quickly() -> Iterator[None]:
+    """Import it to have a module's tests run within `quick_compilation`."""
+    with quick_compilation():
+        yield
 
 
 def small_config(arg: str = "tiny", method: str = "gdrf") -> ml_collections.ConfigDict:
@@ -54,11 +73,11 @@ def field_stage(config: ml_collections.ConfigDict) -> FieldStage:
     return stage
 
 
-def networks_of_stage(stage: FieldStage, seed: int = 0) -> Networks:
+def made(make: Callable[[jax.Array], Networks], seed: int = 0) -> Networks:
     """Networks made in one compiled program: made one by one, they take seconds."""
-    graphs = {n: nnx.split(m)[0] for n, m in nnx.eval_shape(lambda: stage.networks(jax.random.key(0))).items()}
-    make = jax.jit(lambda key: {n: nnx.to_pure_dict(nnx.state(m)) for n, m in stage.networks(key).items()})
-    return {name: nnx.merge(graphs[name], state) for name, state in make(jax.random.key(seed)).items()}
+    graphs = {name: nnx.split(module)[0] for name, module in nnx.eval_shape(lambda: make(jax.random.key(0))).items()}
+    arrays = jax.jit(lambda key: {name: nnx.to_pure_dict(nnx.state(module)) for name, module in make(key).items()})
+    return {name: nnx.merge(graphs[name], state) for name, state in arrays(jax.random.key(seed)).items()}
 
 
 def batch_of(examples: grain.MapDataset, first: int, count: int) -> dict[str, np.ndarray]:
@@ -70,7 +89,3 @@ def batch_of(examples: grain.MapDataset, first: int, count: int) -> dict[str, np
 def frame_of(clip: ClipView, rotation: np.ndarray) -> int:
     """Which frame of a ball's clip has this pose: none of them has another's."""
     return int(np.argmin(np.abs(clip.track.rotation - rotation).max((1, 2))))
-
-
-def settings(config: ml_collections.ConfigDict) -> FewShotConfig:
-    return read(config)
