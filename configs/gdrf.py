@@ -8,8 +8,8 @@
 samples, 300,000 steps; it was never run to its end by us. `tiny` is for two CPU cores.
 
 After the variant come comma-separated settings, later ones over earlier ones: `clip` (a folder; again for each),
-`held_out` (an identity; again for each), `size`, `steps`, the ablations below, or any key of the config by its full
-name.
+`held_out` (an identity; again for each), `same_person=a=b`, `size`, `steps`, the ablations below, or any key of the
+config by its full name.
 
     num_refs=2|4|6|8        reference frames
     motion=audio64|lstm|lstm_id   what moves the face: DFRF's audio code, coefficients, coefficients and identity

@@ -19,7 +19,11 @@ import ml_collections
 from jaxtalk.errors import JaxtalkError
 
 T = TypeVar("T")
-_ADDED = {"clip": "clips", "held_out": "held_out"}  # arguments that may come again -> what of `data` they add to
+_ADDED = {
+    "clip": "clips",
+    "held_out": "held_out",
+    "same_person": "same_person",
+}  # keys of config.data that may come again
 
 
 def base() -> ml_collections.ConfigDict:
@@ -135,8 +139,7 @@ def apply_arguments(
 ) -> None:
     """Applies the `key=value` that follow a config's variant, later ones over earlier ones.
 
-    Keys are `clip` (a folder, added to data.clips; may come again), `held_out` (an identity, added to data.held_out;
-    may come again), `steps` (of every stage whose learning rate decays, which then decays in proportion), those of
+    Keys are `clip` (a folder), `held_out` and `same_person` (each adds to what data has, and may come again), `steps` (of every stage whose learning rate decays, which then decays in proportion), those of
     `short` (-> full key), or any key of the config by its full name. Raises `JaxtalkError` for another key or a value
     that does not fit; `where` names the config's file.
     """
