@@ -139,7 +139,8 @@ def apply_arguments(
 ) -> None:
     """Applies the `key=value` that follow a config's variant, later ones over earlier ones.
 
-    Keys are `clip` (a folder), `held_out` and `same_person` (each adds to what data has, and may come again), `steps` (of every stage whose learning rate decays, which then decays in proportion), those of
+    Keys are `clip` (a folder), `held_out` and `same_person` (each adds to what data has, and may come again), `steps`
+    (of every stage whose learning rate decays, which then decays in proportion), those of
     `short` (-> full key), or any key of the config by its full name. Raises `JaxtalkError` for another key or a value
     that does not fit; `where` names the config's file.
     """
