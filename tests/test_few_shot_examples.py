@@ -12,7 +12,6 @@ from jaxtalk.audio import clip_windows
 from jaxtalk.clip import Clip, ClipView, FaceModelInfo
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.few_shot.coefficients import coefficient_statistics, coefficients
-from jaxtalk.few_shot.examples import TargetExamples
 from jaxtalk.few_shot.person import evenly_spaced, person_of
 from jaxtalk.few_shot.speech import FEATURE
 from jaxtalk.few_shot.torso import behind_head
@@ -89,8 +88,9 @@ def test_examples_are_as_announced_and_depend_on_seed_and_index_alone(
 def test_references_are_other_frames_of_the_same_person_each_once(clips: list[Clip], gap: int) -> None:
     """Card gdrf 5.11: the target is never among its references."""
     source = _stage(f"num_refs=6,model.references.gap={gap}", rays_per_frame=20).examples(clips, 0)
-    distances, people = set(), set()
-    for index in range(2 * FRAMES):  # one epoch: every frame of both is a target
+    values = {clip.name: coefficients(clip, centred=True) for clip in clips}
+    distances, targets = set(), set()
+    for index in range(6 * FRAMES):
         example = source[index]
         clip, target = _whose(clips, example)
         frames = [frame_of(clip, rotation) for rotation in example["reference_rotation"]]
@@ -98,10 +98,10 @@ def test_references_are_other_frames_of_the_same_person_each_once(clips: list[Cl
         for place, frame in enumerate(frames):
             np.testing.assert_array_equal(example["reference_images"][place], clip.frame(frame))
             np.testing.assert_array_equal(example["reference_translation"][place], clip.track.translation[frame])
-            np.testing.assert_allclose(example["reference_coefficients"][place], coefficients(clip)[frame], atol=1e-6)
+            np.testing.assert_allclose(example["reference_coefficients"][place], values[clip.name][frame], atol=1e-6)
         distances |= {abs(frame - target) for frame in frames}
-        people.add((clip.name, target))
-    assert len(people) == 2 * FRAMES
+        targets.add((clip.name, target))
+    assert len(targets) > 1.8 * FRAMES  # of the two: nearly every frame
     assert min(distances) == gap + 1 and max(distances) > FRAMES - 5  # no nearer ones, and any other
 
 
@@ -144,10 +144,11 @@ def test_pixels_are_drawn_from_mouth_face_and_elsewhere(clips: list[Clip]) -> No
             assert not np.any((u > face[0]) & (u < face[2]) & (v > face[1]) & (v < face[3]))
 
 
-def test_the_target_s_place_in_its_speech_is_its_own_window(clips: list[Clip]) -> None:
-    source = _stage(rays_per_frame=20).examples(clips, 5)
+@pytest.mark.parametrize("centred", [False, True])
+def test_the_target_s_place_in_its_speech_is_its_own_window(clips: list[Clip], centred: bool) -> None:
+    source = _stage(f"model.speech.centred={centred}", rays_per_frame=20).examples(clips, 5)
     windows = {clip.name: clip_windows(FEATURE, clip) for clip in clips}
-    mean, std = coefficient_statistics(clips)
+    mean, std = coefficient_statistics(clips, centred)
     places = set()
     for index in range(4 * FRAMES):
         example = source[index]
@@ -155,7 +156,7 @@ def test_the_target_s_place_in_its_speech_is_its_own_window(clips: list[Clip]) -
         assert example["position"].sum() == 1 and example["windows"].shape == (16, 28, 12)
         place = int(np.argmax(example["position"]))
         np.testing.assert_array_equal(example["windows"], windows[clip.name][frame - place :][:16])
-        np.testing.assert_allclose(example["coefficients"], coefficients(clip)[frame - place :][:16])
+        np.testing.assert_allclose(example["coefficients"], coefficients(clip, centred)[frame - place :][:16])
         np.testing.assert_array_equal(example["identity"], clip.track.identity)
         np.testing.assert_array_equal(example["mean"], mean)
         np.testing.assert_array_equal(example["std"], std)
@@ -166,19 +167,19 @@ def test_the_target_s_place_in_its_speech_is_its_own_window(clips: list[Clip]) -
 def test_a_semantic_window_has_its_target_in_the_middle_where_the_clip_allows(clips: list[Clip]) -> None:
     source = _stage("model.semantic_window=25", rays_per_frame=20).examples(clips[:1], 0)
     seen = set()
-    for index in range(FRAMES):
+    for index in range(3 * FRAMES):
         example = source[index]
         frame = frame_of(clips[0], example["rotation"])
         assert example["windows"].shape[0] == 25
         assert int(np.argmax(example["position"])) == frame - np.clip(frame - 12, 0, FRAMES - 25)
         seen.add(frame)
-    assert len(seen) == FRAMES
+    assert len(seen) > 0.8 * FRAMES
 
 
 def test_no_sequence_spans_a_gap_in_time(clips: list[Clip]) -> None:
     clip = clips[0]
     part = select_frames(clip, np.delete(np.arange(FRAMES), [3, 4]))  # frames 0 .. 2, then 5 .. 29
-    source = _stage(rays_per_frame=20).examples([part], 0)
+    source = _stage("model.speech.centred=False", rays_per_frame=20).examples([part], 0)
     for number in range(60):
         example = source[number]
         assert frame_of(clip, example["rotation"]) >= 5
@@ -224,14 +225,21 @@ def test_a_person_s_references_are_evenly_spaced_and_inside(clips: list[Clip]) -
     chosen = [5, 15, 25]
     np.testing.assert_array_equal(person.reference_images, np.stack([clips[1].frame(i) for i in chosen]))
     np.testing.assert_array_equal(person.reference_rotation, clips[1].track.rotation[chosen])
-    np.testing.assert_allclose(person.reference_coefficients, coefficients(clips[1])[chosen])
+    centred = coefficients(clips[1], centred=True)
+    np.testing.assert_allclose(person.reference_coefficients, centred[chosen])
+    np.testing.assert_allclose(centred + person.mean_coefficients, coefficients(clips[1]), atol=1e-6)
+    plain = person_of(clips[1], dataclasses.replace(model, speech=dataclasses.replace(model.speech, centred=False)))
+    np.testing.assert_allclose(plain.reference_coefficients, coefficients(clips[1])[chosen])
+    assert not plain.mean_coefficients.any()
     assert person.size == (SIZE, SIZE) and len(person.torso_images) == 6
     two = select_frames(clips[1], np.arange(2))
     with pytest.raises(JaxtalkError, match="2 frames are too few for 3 references"):
         person_of(two, model)
 
 
-def test_targets_are_all_frames_of_everybody(clips: list[Clip]) -> None:
-    stage = _stage()
-    places = TargetExamples(stage.config, stage.settings, clips).places
-    assert sorted(map(tuple, places.tolist())) == [(c, f) for c in range(2) for f in range(FRAMES)]
+def test_people_take_turns_however_long_their_clips_are(clips: list[Clip]) -> None:
+    short = select_frames(clips[1], np.arange(17))
+    source = _stage(rays_per_frame=20).examples([clips[0], short], 0)
+    for turn in range(20):
+        names = {_whose(clips, source[2 * turn + i])[0].name for i in range(2)}
+        assert names == {"ann", "bob"}
