@@ -45,7 +45,7 @@ def small_config(arg: str = "tiny", method: str = "gdrf") -> ml_collections.Conf
     model, stages = config.model, config.stages
     model.update(face_model="ball:3:1", mapping=8 if model.mapping else 0, torso_frames=6)
     model.speech.update(widths=(2, 3), embedding=(8,), hidden=8, layers=1, norm="none")
-    model.audio.update(code_size=8)
+    model.audio.update(code_size=32 if model.audio.attention_windows else 8)
     model.references.update(
         encoder="small",
         channels=(4, 5),
