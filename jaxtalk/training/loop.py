@@ -58,6 +58,7 @@ class Settings:
     keep_checkpoints: int
     workers: int
     tensorboard: bool
+    overview: bool = True  # print every parameter before training
 
     def stage_folder(self, stage: str) -> Path:
         return self.workdir / "stages" / stage
@@ -121,8 +122,9 @@ class _StageRun:
         rays = getattr(stage, "rays_per_step", 0)
         self.recorder = Recorder(settings.workdir, stage.name, step, rays, settings.tensorboard)
         with closing(self.recorder):
-            self.recorder.say(f"step {step} of {stage.steps} on {settings.mesh.size} {jax.default_backend()} device(s)"
-                              f"\n{_overview(state['params'])}")  # fmt: skip
+            self.recorder.say(f"step {step} of {stage.steps} on {settings.mesh.size} {jax.default_backend()} device(s)")
+            if settings.overview:
+                self.recorder.say(_overview(state["params"]))
             if step < stage.steps:
                 state = self._train(state, step, key, abstract, stop)
             return self._finish(state)

@@ -164,7 +164,7 @@ class TrainedRun:
         """
         check_order([*self.stages.values(), stage])
         enable_compile_cache()
-        settings = _settings(self.config, Path(folder))
+        settings = dataclasses.replace(_settings(self.config, Path(folder)), overview=False)
         settings.workdir.mkdir(parents=True, exist_ok=True)
         if not stage_sha256(settings.workdir, stage):
             run_stage(stage, clips, settings, load_upstream(self.workdir, stage, self.stages, settings.mesh))
