@@ -74,10 +74,21 @@ def field_stage(config: ml_collections.ConfigDict) -> FieldStage:
 
 
 def made(make: Callable[[jax.Array], Networks], seed: int = 0) -> Networks:
-    """Networks made in one compiled program: made one by one, they take seconds."""
-    graphs = {name: nnx.split(module)[0] for name, module in nnx.eval_shape(lambda: make(jax.random.key(0))).items()}
-    arrays = jax.jit(lambda key: {name: nnx.to_pure_dict(nnx.state(module)) for name, module in make(key).items()})
-    return {name: nnx.merge(graphs[name], state) for name, state in arrays(jax.random.key(seed)).items()}
+    """Networks with kernels of the usual size, drawn here: to draw them as `make` does takes seconds to compile."""
+    random = np.random.default_rng(seed)
+
+    def draw(path: Any, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        if leaf.ndim > 1:
+            drawn = random.normal(size=leaf.shape) * (2 / np.prod(leaf.shape[:-1])) ** 0.5
+        else:
+            drawn = np.full(leaf.shape, float(str(path[-1].key) in ("scale", "norm_scale", "std")))
+        return drawn.astype(leaf.dtype)
+
+    networks = {}
+    for name, module in nnx.eval_shape(lambda: make(jax.random.key(0))).items():
+        graph, state = nnx.split(module)
+        networks[name] = nnx.merge(graph, jax.tree_util.tree_map_with_path(draw, nnx.to_pure_dict(state)))
+    return networks
 
 
 def batch_of(examples: grain.MapDataset, first: int, count: int) -> dict[str, np.ndarray]:
