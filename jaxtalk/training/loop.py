@@ -131,7 +131,10 @@ class _StageRun:
 
     def _train(self, state: State, step: int, key: jax.Array, abstract: State, stop: StopRequest) -> State:
         """The loop itself: everything that touches the host happens every n steps, or behind the device."""
-        settings, stage, started = self.settings, self.stage, time.monotonic()
+        settings, stage = self.settings, self.stage
+        # Clips that do not fit are told before a long compilation.
+        self.examples = stage.examples(self.clips, settings.seed)
+        started = time.monotonic()
         compiled = compile_step(self.plan, abstract, self.frozen, settings.mesh, settings.log_every)
         self.recorder.say(f"compiled in {time.monotonic() - started:.1f} s")
         self.recorder.start_clock(step)
@@ -153,9 +156,8 @@ class _StageRun:
 
     def _local_batches(self, step: int) -> Batches:
         """This process's rows of the batches from `step` on."""
-        examples = self.stage.examples(self.clips, self.settings.seed)
         return batches(
-            sharding.rows_by_process(examples, self.stage.batch_size, jax.process_count()),
+            sharding.rows_by_process(self.examples, self.stage.batch_size, jax.process_count()),
             self.stage.batch_size,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
