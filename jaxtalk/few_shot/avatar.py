@@ -119,6 +119,9 @@ class FewShotAvatar:
             raise JaxtalkError(f"{folder / 'avatar.json'}: an avatar of {data['method']}, not of {method}")
         config = frozen(FewShotConfig, data["config"], f"{folder / 'avatar.json'}: config")
         with np.load(folder / "person.npz") as arrays:
+            for name in Person._fields:
+                if name not in arrays:
+                    raise JaxtalkError(f"{folder / 'person.npz'}: {name} is missing; train or fit the avatar again")
             person = Person(**{name: arrays[name] for name in Person._fields})
         return cls(
             name=data["name"],
