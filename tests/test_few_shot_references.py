@@ -295,4 +295,6 @@ def test_noise_of_rendering_is_one_draw_and_training_draws_anew() -> None:
     np.testing.assert_array_equal(first, again)
     drawn = slot_noise(shared, jax.random.key(3), (4,))
     assert drawn is not None and drawn.shape == (4, 3, 6) and len(np.unique(np.asarray(drawn)[:, 0, 0])) == 4
+    other = slot_noise(shared, jax.random.key(4), (4,))
+    assert other is not None and float(jnp.abs(other - drawn).min()) > 0
     assert slot_noise(dataclasses.replace(shared, references=ReferenceConfig(slot_init="per_slot")), None) is None
