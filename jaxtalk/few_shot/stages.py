@@ -231,12 +231,15 @@ def make_stages(config: FewShotConfig) -> tuple[SpeechStage | FieldStage, ...]:
 def adapt_stage(config: FewShotConfig, steps: int, from_scratch: bool) -> FieldStage:
     """`adapt`: everything, on one person, with a fresh optimiser and steps counted from here (card gdrf 1, 4).
 
-    `from_scratch` starts with random networks in place of the base model's: what base training is worth.
+    `from_scratch` starts with random networks in place of the base model's: what base training is worth. They learn at
+    the base model's rate and from its rays, since gentle steps would be too few for them.
     """
     settings = dataclasses.replace(config.stages.adapt, steps=steps)
     if not config.model.listens:  # what is rendered is what was trained: smoothed from the start, or never
         settings = dataclasses.replace(settings, attention_start=0 if smooths(config) else _NEVER)
     if from_scratch:
+        taken = ("learning_rate", "speech_factor", "motion_noise", "mouth_share", "face_share")
+        settings = dataclasses.replace(settings, **{name: getattr(config.stages.field, name) for name in taken})
         return FieldStage("adapt", config, settings, own_statistics=True)
     names = nnx.eval_shape(lambda: all_networks(config.model, jax.random.key(0)))
     return FieldStage("adapt", config, settings, init_from=dict.fromkeys(names, "field"))
