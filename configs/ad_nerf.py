@@ -65,19 +65,7 @@ def paper(config: ml_collections.ConfigDict) -> None:
 
 def tiny(config: ml_collections.ConfigDict) -> None:
     """Small fields, few samples where the head is, both fields at once, averaged weights."""
-    head = FieldConfig(
-        depth=4,
-        width=64,
-        skips=(),
-        branch_depth=0,
-        view_dependent=False,
-        position_frequencies=7,
-        position_scale=10.0,
-        double_angle=True,
-        density="softplus",
-        density_scale=100.0,
-        init="he",
-    )
+    head = tiny_field()
     model = ModelConfig(
         audio=AudioConfig(attention_windows=0),  # what it smooths in hours, it blurs in minutes
         head=head,
@@ -105,6 +93,23 @@ def tiny(config: ml_collections.ConfigDict) -> None:
     )
     _systems(config, model, StagesConfig(None, None, stage))
     config.evaluation.max_frames = 0  # all: they are rendered in seconds, and speech needs many to show
+
+
+def tiny_field() -> FieldConfig:
+    """A field that learns in minutes on two CPU cores."""
+    return FieldConfig(
+        depth=4,
+        width=64,
+        skips=(),
+        branch_depth=0,
+        view_dependent=False,
+        position_frequencies=7,
+        position_scale=10.0,
+        double_angle=True,
+        density="softplus",
+        density_scale=100.0,
+        init="he",
+    )
 
 
 VARIANTS = {"tiny": tiny, "paper": paper}

@@ -28,11 +28,12 @@ from collections.abc import Callable, Mapping
 
 import ml_collections
 
+from configs.ad_nerf import tiny_field
 from jaxtalk.config import apply_arguments, base
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.few_shot.config import ModelConfig, ReferenceConfig, StageConfig, StagesConfig
 from jaxtalk.few_shot.speech import SpeechConfig, SpeechNetConfig
-from jaxtalk.rays.settings import FieldConfig, SamplingConfig
+from jaxtalk.rays.settings import SamplingConfig
 from jaxtalk.rays.speech_code import AudioConfig
 
 SHORT = {
@@ -112,27 +113,10 @@ def tiny() -> tuple[ModelConfig, StagesConfig]:
             residual_color=True,
             gap=3,
         ),
-        field=small_field(),
+        field=tiny_field(),
         sampling=SamplingConfig(kind="mesh_bounded"),
         eye_condition=True,
     ), small_stages()
-
-
-def small_field() -> FieldConfig:
-    """A field for two CPU cores."""
-    return FieldConfig(
-        depth=4,
-        width=64,
-        skips=(),
-        branch_depth=0,
-        view_dependent=False,
-        position_frequencies=7,
-        position_scale=10.0,
-        double_angle=True,
-        density="softplus",
-        density_scale=100.0,
-        init="he",
-    )
 
 
 def small_stages() -> StagesConfig:

@@ -93,7 +93,11 @@ def load_config(text: str) -> ml_collections.ConfigDict:
     spec = importlib.util.spec_from_file_location("jaxtalk_bench_config", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(path.resolve().parents[1]))  # a config may import one beside it: from configs import ...
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        del sys.path[0]
     return module.get_config(variant) if separator else module.get_config()
 
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxtalk.clip import Camera, ClipView, Track
-from jaxtalk.config import frozen
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.few_shot.coefficients import pose_of
 from jaxtalk.few_shot.config import FewShotConfig
@@ -23,9 +20,11 @@ from jaxtalk.few_shot.person import Person, check_size, person_of
 from jaxtalk.few_shot.references import Views
 from jaxtalk.few_shot.stages import smooths, windowed
 from jaxtalk.methods.api import Drive, Networks
+from jaxtalk.rays import avatar_folder
+from jaxtalk.rays.avatar_folder import Saved
 from jaxtalk.rays.bounds import camera_vector
 
-FILES = ("avatar.json", "parameters.npz", "person.npz", "track.npz")
+_ARRAYS = "person.npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,45 +92,16 @@ class FewShotAvatar:
             )
 
     def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
-                  for path, leaf in jax.tree_util.tree_leaves_with_path(self.parameters)}  # fmt: skip
-        np.savez(folder / "parameters.npz", **arrays)  # type: ignore[arg-type]
-        np.savez_compressed(folder / "person.npz", **self.person._asdict())
-        self.track.save(folder / "track.npz")
-        data = {
-            "method": self.config.method,
-            "name": self.name,
-            "fps": self.fps,
-            "camera": dataclasses.asdict(self.camera),
-            "config": dataclasses.asdict(self.config),
-        }
-        (folder / "avatar.json").write_text(json.dumps(data, indent=1))
+        saved = Saved(self.name, self.fps, self.camera, self.track, self.config, self.person._asdict())
+        avatar_folder.save(folder, self.config.method, saved, self.parameters, _ARRAYS)
 
     @classmethod
     def load(cls, folder: Path, method: str) -> FewShotAvatar:
         """Reads what `save` wrote. Raises `JaxtalkError` when a file is missing or is another system's."""
-        for name in FILES:
-            if not (folder / name).is_file():
-                raise JaxtalkError(f"{folder / name}: missing, so this is no whole avatar; train or fit it again")
-        data = json.loads((folder / "avatar.json").read_text())
-        if data["method"] != method:
-            raise JaxtalkError(f"{folder / 'avatar.json'}: an avatar of {data['method']}, not of {method}")
-        config = frozen(FewShotConfig, data["config"], f"{folder / 'avatar.json'}: config")
-        with np.load(folder / "person.npz") as arrays:
-            for name in Person._fields:
-                if name not in arrays:
-                    raise JaxtalkError(f"{folder / 'person.npz'}: {name} is missing; train or fit the avatar again")
-            person = Person(**{name: arrays[name] for name in Person._fields})
-        return cls(
-            name=data["name"],
-            fps=data["fps"],
-            camera=Camera(**data["camera"]),
-            track=Track.load(folder / "track.npz"),
-            person=person,
-            parameters=_load_parameters(folder / "parameters.npz", config),
-            config=config,
-        )
+        saved = avatar_folder.load(folder, method, FewShotConfig, _ARRAYS, Person._fields)
+        parameters = avatar_folder.load_parameters(folder, abstract_parameters(saved.config.model))
+        person = Person(**saved.arrays)
+        return cls(saved.name, saved.fps, saved.camera, saved.track, person, parameters, saved.config)
 
 
 def avatar_of(config: FewShotConfig, networks: Networks, clip: ClipView) -> FewShotAvatar:
@@ -152,15 +122,3 @@ def _in_windows(heard: Iterator[np.ndarray], window: int) -> Iterator[np.ndarray
     """The values of the `window` frames around each frame, the ends repeated; given when all is heard."""
     values = np.concatenate(list(heard))
     yield windowed(values, np.arange(len(values)), window)
-
-
-def _load_parameters(path: Path, config: FewShotConfig) -> dict[str, Any]:
-    with np.load(path) as arrays:
-
-        def read(key: Any, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-            name = jax.tree_util.keystr(key, simple=True, separator="/")
-            if name not in arrays or arrays[name].shape != leaf.shape:
-                raise JaxtalkError(f"{path}: {name} is missing or has another shape; train or fit the avatar again")
-            return arrays[name]
-
-        return jax.tree_util.tree_map_with_path(read, abstract_parameters(config.model))

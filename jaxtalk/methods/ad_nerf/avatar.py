@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxtalk.clip import Camera, ClipView, Track
-from jaxtalk.config import frozen
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.methods.ad_nerf.config import AdNerfConfig
 from jaxtalk.methods.ad_nerf.frames import abstract_parameters, parameters_of, render_frames
 from jaxtalk.methods.ad_nerf.scene import Scene, scene_of
 from jaxtalk.methods.ad_nerf.stages import make_stages, smooths
 from jaxtalk.methods.api import Drive, Run
+from jaxtalk.rays import avatar_folder
+from jaxtalk.rays.avatar_folder import Saved
 from jaxtalk.rays.bounds import camera_vector
 
-FILES = ("avatar.json", "parameters.npz", "scene.npz", "track.npz")
+_ARRAYS = "scene.npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,55 +66,17 @@ class FieldAvatar:
             )
 
     def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        arrays = {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
-                  for path, leaf in jax.tree_util.tree_leaves_with_path(self.parameters)}  # fmt: skip
-        np.savez(folder / "parameters.npz", **arrays)  # type: ignore[arg-type]
-        np.savez_compressed(folder / "scene.npz", **self.scene._asdict())
-        self.track.save(folder / "track.npz")
-        data = {
-            "method": "ad_nerf",
-            "name": self.name,
-            "fps": self.fps,
-            "camera": dataclasses.asdict(self.camera),
-            "config": dataclasses.asdict(self.config),
-        }
-        (folder / "avatar.json").write_text(json.dumps(data, indent=1))
+        saved = Saved(self.name, self.fps, self.camera, self.track, self.config, self.scene._asdict())
+        avatar_folder.save(folder, "ad_nerf", saved, self.parameters, _ARRAYS)
 
     @classmethod
     def load(cls, folder: Path) -> FieldAvatar:
         """Reads what `save` wrote. Raises `JaxtalkError` when a file is missing or is another system's."""
-        for name in FILES:
-            if not (folder / name).is_file():
-                raise JaxtalkError(f"{folder / name}: missing, so this is no whole avatar; train or fit it again")
-        data = json.loads((folder / "avatar.json").read_text())
-        if data["method"] != "ad_nerf":
-            raise JaxtalkError(f"{folder / 'avatar.json'}: an avatar of {data['method']}, not of ad_nerf")
-        config = frozen(AdNerfConfig, data["config"], f"{folder / 'avatar.json'}: config")
-        with np.load(folder / "scene.npz") as arrays:
-            scene = Scene(**{name: arrays[name] for name in Scene._fields})
-        return cls(
-            name=data["name"],
-            fps=data["fps"],
-            camera=Camera(**data["camera"]),
-            track=Track.load(folder / "track.npz"),
-            scene=scene,
-            parameters=_load_parameters(folder / "parameters.npz", config),
-            config=config,
-        )
-
-
-def _load_parameters(path: Path, config: AdNerfConfig) -> dict[str, Any]:
-    with np.load(path) as arrays:
-        abstract = abstract_parameters(config.model, with_torso=any(name.startswith("torso/") for name in arrays))
-
-        def read(key: Any, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-            name = jax.tree_util.keystr(key, simple=True, separator="/")
-            if name not in arrays or arrays[name].shape != leaf.shape:
-                raise JaxtalkError(f"{path}: {name} is missing or has another shape; train or fit the avatar again")
-            return arrays[name]
-
-        return jax.tree_util.tree_map_with_path(read, abstract)
+        saved = avatar_folder.load(folder, "ad_nerf", AdNerfConfig, _ARRAYS, Scene._fields)
+        with_torso = any(name.startswith("torso/") for name in avatar_folder.parameter_names(folder))
+        abstract = abstract_parameters(saved.config.model, with_torso)
+        parameters, scene = avatar_folder.load_parameters(folder, abstract), Scene(**saved.arrays)
+        return cls(saved.name, saved.fps, saved.camera, saved.track, scene, parameters, saved.config)
 
 
 def fit_avatar(config: AdNerfConfig, run: Run, clip: ClipView) -> FieldAvatar:
