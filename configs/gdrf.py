@@ -134,8 +134,9 @@ def small_stages() -> StagesConfig:
         attention_start=0,
         attention_factor=1.0,
         speech_weight=0.03,
-        motion_noise=0.3,
+        motion_noise=0.2,
         speech_factor=0.1,
+        warp_factor=0.1,  # at the field's rate it tears pictures apart
         ema_decay=0.99,
     )
     # Gently: a mouth that is learnt by heart from seconds is worse than the base model's.

@@ -116,6 +116,7 @@ class StageConfig:
     speech_weight: float = 1.0  # lambda_l of equation 14
     motion_noise: float = 0.0  # added to heard coefficients, in their deviations: fields must bear the errors of ears
     speech_factor: float = 1.0  # learning rate of the speech network over the rest's
+    warp_factor: float = 1.0  # and of the warping network
     offset_weight: float = 5e-9  # of dfrf_point's offsets
     attention_start: int = 100_000  # step from which audio64's codes are smoothed
     attention_factor: float = 5.0  # learning rate of that attention over the rest's

@@ -206,9 +206,14 @@ def optimizer(settings: StageConfig) -> optax.GradientTransformation:
     start = settings.attention_start
     late = adam(lambda count: settings.attention_factor * rate(count + start))
     attention = optax.transforms.conditionally_mask(late, lambda step: step >= start)
+    own = {
+        "attention": attention,
+        "speech": adam(lambda step: settings.speech_factor * rate(step)),
+        "warp": adam(lambda step: settings.warp_factor * rate(step)),
+    }
     return optax.partition(
-        {"attention": attention, "speech": adam(lambda step: settings.speech_factor * rate(step)), "rest": adam(rate)},
-        lambda parameters: {name: name if name in ("attention", "speech") else "rest" for name in parameters},
+        own | {"rest": adam(rate)},
+        lambda parameters: {name: name if name in own else "rest" for name in parameters},
     )
 
 
@@ -238,7 +243,7 @@ def adapt_stage(config: FewShotConfig, steps: int, from_scratch: bool) -> FieldS
     if not config.model.listens:  # what is rendered is what was trained: smoothed from the start, or never
         settings = dataclasses.replace(settings, attention_start=0 if smooths(config) else _NEVER)
     if from_scratch:
-        taken = ("learning_rate", "speech_factor", "motion_noise", "mouth_share", "face_share")
+        taken = ("learning_rate", "speech_factor", "warp_factor", "motion_noise", "mouth_share", "face_share")
         settings = dataclasses.replace(settings, **{name: getattr(config.stages.field, name) for name in taken})
         return FieldStage("adapt", config, settings, own_statistics=True)
     names = nnx.eval_shape(lambda: all_networks(config.model, jax.random.key(0)))
