@@ -57,6 +57,7 @@ def small_config(arg: str = "tiny", method: str = "gdrf") -> ml_collections.Conf
         warp_hidden=8,
         width=8,
         hidden=4,
+        iterations=1,
     )
     model.field.update(depth=2, width=16, skips=(), position_frequencies=4)
     model.sampling.update(num_coarse=4, num_fine=4, num_samples=4)

@@ -232,7 +232,9 @@ def test_encoding_smaller_pictures_keeps_places_and_names_the_camera_s_place() -
 @functools.cache
 def _real(arguments: str) -> tuple[ModelConfig, Networks]:
     """Networks whose every parameter is moved, so that what starts at zero counts."""
-    model = read(small_config(f"tiny,{arguments}")).model
+    config = small_config(f"tiny,{arguments}")
+    config.model.references.iterations = 2
+    model = read(config).model
     networks = made(functools.partial(picture_networks, model))
     random = np.random.default_rng(0)
     for module in networks.values():

@@ -208,9 +208,11 @@ def _trained(stage: FieldStage, clips: list[Clip], steps: int) -> tuple[Networks
     return modules.merge(state["params"], state["stats"]), losses
 
 
-def test_a_few_steps_learn_to_read_the_references(clips: list[Clip]) -> None:
+@pytest.mark.parametrize("arguments", ["motion=audio64,warp=none", pytest.param("", marks=pytest.mark.slow)])
+def test_a_few_steps_learn_to_read_the_references(clips: list[Clip], arguments: str) -> None:
     """Overfit: nothing but the references tells the colour, so without them, or with another person's, it is lost."""
-    config = small_config("tiny,stages.field.learning_rate=1e-2,stages.field.weight_decay=0")
+    config = small_config(",".join(["tiny", *arguments.split(",")] if arguments else ["tiny"]))
+    config.stages.field.update(learning_rate=1e-2, weight_decay=0.0)
     config.stages.field.update(ema_decay=None, rays_per_frame=48, frames_per_step=8, decay_steps=0)
     config.model.references.update(channels=(6, 6), width=12)
     stage = dataclasses.replace(field_stage(config), init_from={}, own_statistics=True)
