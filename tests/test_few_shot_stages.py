@@ -126,12 +126,12 @@ def test_offsets_count_less_the_farther_the_surface_is() -> None:
     np.testing.assert_allclose(found, np.repeat([[1.5], [0.5], [0.0]], 5, 1))
 
 
-def test_rates_of_attention_and_speech_are_their_own() -> None:
+def test_rates_of_attention_speech_and_warping_are_their_own() -> None:
     settings = StageConfig(
-        learning_rate=1e-3, decay_steps=10, attention_start=3, attention_factor=5.0, speech_factor=0.1
+        learning_rate=1e-3, decay_steps=10, attention_start=3, attention_factor=5.0, speech_factor=0.1, warp_factor=0.5
     )
     transform = optimizer(settings)
-    parameters = {name: {"w": jnp.ones(1)} for name in ("attention", "speech", "field")}
+    parameters = {name: {"w": jnp.ones(1)} for name in ("attention", "speech", "warp", "field")}
     gradients, moves = jax.tree.map(jnp.ones_like, parameters), []
     state = transform.init(parameters)
     for _ in range(5):
@@ -139,7 +139,7 @@ def test_rates_of_attention_and_speech_are_their_own() -> None:
         moves.append([float(updates[name]["w"][0]) for name in parameters])
     # With constant gradients Adam moves by exactly the learning rate.
     rates = 1e-3 * 0.1 ** (np.arange(5) / 10)
-    expected = -np.stack([[0, 0, 0, *(5 * rates[3:])], 0.1 * rates, rates], 1)
+    expected = -np.stack([[0, 0, 0, *(5 * rates[3:])], 0.1 * rates, 0.5 * rates, rates], 1)
     np.testing.assert_allclose(moves, expected, rtol=1e-4, atol=1e-12)
 
 
