@@ -17,7 +17,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     if variant not in ("", "smoke"):
         raise ValueError(f"configs/demo.py has no variant {variant!r}; there is only smoke")
     smoke = bool(variant)
-    size, base, speech, adapt = (32, 40, 60, 20) if smoke else (64, 700, 600, 300)
+    size, base, speech, adapt = (32, 40, 60, 20) if smoke else (64, 500, 400, 200)
     config = gdrf.get_config(
         f"tiny,face_model=procedural,size={size},steps={base},stages.audio.steps={speech},stages.adapt.steps={adapt}"
     )

@@ -43,7 +43,7 @@ SHORT = {
     "warp": "model.references.warp",
     "flow_cond": "model.references.flow_cond",
     "lstm_stateful": "model.lstm_stateful",
-    "rect_order": "stages.field.rect_order",
+    "rect_order": ("stages.field.rect_order", "stages.adapt.rect_order"),
     "sampling": "model.sampling.kind",
     "face_model": "model.face_model",
     "base_steps": "stages.field.steps",

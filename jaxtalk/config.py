@@ -135,14 +135,17 @@ def config_sha256(config: ml_collections.ConfigDict) -> str:
 
 
 def apply_arguments(
-    config: ml_collections.ConfigDict, arguments: Sequence[str], short: Mapping[str, str], where: str
+    config: ml_collections.ConfigDict,
+    arguments: Sequence[str],
+    short: Mapping[str, str | tuple[str, ...]],
+    where: str,
 ) -> None:
     """Applies the `key=value` that follow a config's variant, later ones over earlier ones.
 
     Keys are `clip` (a folder), `held_out` and `same_person` (each adds to what data has, and may come again), `steps`
-    (of every stage whose learning rate decays, which then decays in proportion), those of
-    `short` (-> full key), or any key of the config by its full name. Raises `JaxtalkError` for another key or a value
-    that does not fit; `where` names the config's file.
+    (of every stage whose learning rate decays, which then decays in proportion), those of `short` (-> full key, or
+    keys), or any key of the config by its full name. Raises `JaxtalkError` for another key or a value that does not
+    fit; `where` names the config's file.
     """
     for argument in arguments:
         key, separator, text = argument.partition("=")
@@ -154,7 +157,9 @@ def apply_arguments(
             elif key == "steps":
                 _set_steps(config, int(text))
             else:
-                config.update_from_flattened_dict({short.get(key, key): _value(text)})
+                full = short.get(key, key)
+                keys = (full,) if isinstance(full, str) else full
+                config.update_from_flattened_dict(dict.fromkeys(keys, _value(text)))
         except (KeyError, AttributeError) as error:
             known = ", ".join((*_ADDED, "steps", *short))
             raise JaxtalkError(
