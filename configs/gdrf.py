@@ -134,7 +134,7 @@ def small_stages() -> StagesConfig:
         attention_start=0,
         attention_factor=1.0,
         speech_weight=0.03,
-        motion_noise=0.2,
+        tracked_share=0.5,
         speech_factor=0.1,
         warp_factor=0.1,  # at the field's rate it tears pictures apart
         ema_decay=0.99,
@@ -144,11 +144,10 @@ def small_stages() -> StagesConfig:
         field,
         steps=1000,
         frames_per_step=3,
-        mouth_share=0.15,
-        face_share=0.6,
+        mouth_share=0.3,
+        face_share=0.5,
         learning_rate=2e-4,
         decay_steps=0,
-        motion_noise=1.0,
     )
     return StagesConfig(audio=SpeechConfig(steps=300, learning_rate=1e-3, adam_b1=0.9), field=field, adapt=adapt)
 

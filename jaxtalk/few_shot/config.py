@@ -114,6 +114,9 @@ class StageConfig:
     weight_decay: float = 0.0
     adam_eps: float = 1e-8
     speech_weight: float = 1.0  # lambda_l of equation 14
+    # Share of pictures that are moved by the tracked coefficients in place of the heard ones. The field then learns
+    # what a coefficient looks like, though ears err; where ears are unsure they hear the mean, which moves it little.
+    tracked_share: float = 0.0
     motion_noise: float = 0.0  # added to heard coefficients, in their deviations: fields must bear the errors of ears
     speech_factor: float = 1.0  # learning rate of the speech network over the rest's
     warp_factor: float = 1.0  # and of the warping network

@@ -140,9 +140,12 @@ class FieldStage:
         weight = self.settings.speech_weight
         terms = {name: dataclasses.replace(term, weight=weight * term.weight) for name, term in terms.items()}
         given = jax.lax.stop_gradient(heard) if model.stop_grad_z_to_lstm else heard
+        keys = jax.random.split(key)
+        tracked = jax.random.uniform(keys[0], (len(given), 1, 1)) < self.settings.tracked_share
+        given = jnp.where(tracked, wanted, given)
         if not model.semantic_window:
             given = jnp.einsum("btd,bt->bd", given, batch["position"], precision="highest")
-        given = given + self.settings.motion_noise * jax.random.normal(key, given.shape)
+        given = given + self.settings.motion_noise * jax.random.normal(keys[1], given.shape)
         identity = batch["identity"][:, None] if model.semantic_window else batch["identity"]
         return with_identity(model, given, identity), terms
 
