@@ -6,8 +6,8 @@
 
 `paper` is the card's: 512 x 512, four references, ResNet-34 features, a warping hourglass, slot attention, 64 + 128
 samples, 300,000 steps; it was never run to its end by us. `tiny` is for two CPU cores: 2,500 steps at 64 x 64 took nine
-minutes, 1,000 of adaptation two. After 1,800 steps on 16 real clips and 1,000 on the first 5 s of somebody else, 13 s of
-her gave PSNR 29.3 / 28.5 / 23.5 dB (frame, face, mouth); the frame of the nearest pose 29.0 / 27.9 / 24.2, the mean
+minutes, 1,000 of adaptation two. After 1,800 steps on 16 real clips and 1,000 on 5 s of somebody else, 13 s of her
+gave PSNR 29.3 / 28.5 / 23.5 dB (frame, face, mouth); the frame of the nearest pose 29.0 / 27.9 / 24.2, the mean
 frame 27.3 / 26.0 / 22.9; late speech cost the mouth 0.4 dB. Real mouths are not yet better than a copied frame's: a
 minute or two of speech teaches ears little. Synthetic ones are, by far (`configs/demo.py`).
 
