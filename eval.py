@@ -45,7 +45,7 @@ def main(_: list[str]) -> None:
 
 def _fewshot() -> dict[str, object]:
     """The flags of the few-shot protocol that were given."""
-    given = {
+    given: dict[str, object] = {
         "seconds": _numbers(_SECONDS, float),
         "steps": _numbers(_STEPS, int),
         "from_scratch": _FROM_SCRATCH.value,

@@ -40,7 +40,7 @@ from jaxtalk.few_shot.speech import SpeechConfig, SpeechNetConfig
 from jaxtalk.rays.settings import SamplingConfig
 from jaxtalk.rays.speech_code import AudioConfig
 
-SHORT = {
+SHORT: dict[str, str | tuple[str, ...]] = {
     "size": "data.size",
     "num_refs": "model.references.count",
     "motion": "model.motion",
