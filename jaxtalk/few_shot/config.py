@@ -11,10 +11,10 @@ from jaxtalk.clip import FaceModelInfo
 from jaxtalk.config import frozen
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.few_shot.speech import SpeechConfig, SpeechNetConfig
+from jaxtalk.losses.sequences import POSE_SIZE
 from jaxtalk.rays.settings import FIELD_CHOICES, SAMPLING_CHOICES, FieldConfig, SamplingConfig, check_choices
 from jaxtalk.rays.speech_code import AudioConfig
 
-POSE = 6  # numbers of a pose: rotation and translation
 LEAST_WINDOW = 25  # frames that three blocks of `nn.mapping` use up
 
 FACE_MODELS = {"ict": (100, 57), "deep3d": (80, 64), "procedural": (22, 27)}  # identity, expression
@@ -83,7 +83,7 @@ class ModelConfig:
     @property
     def num_coefficients(self) -> int:
         """Expression and pose."""
-        return self.face.num_expression + POSE
+        return self.face.num_expression + POSE_SIZE
 
     @property
     def motion_size(self) -> int:

@@ -13,6 +13,7 @@ from jaxtalk.clip import MASK_HEAD, ClipView
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.few_shot.coefficients import coefficient_statistics, coefficients
 from jaxtalk.few_shot.config import FewShotConfig, ModelConfig, StageConfig
+from jaxtalk.few_shot.listening import SEQUENCE
 from jaxtalk.few_shot.person import check_face_model, check_size
 from jaxtalk.few_shot.speech import FEATURE, consecutive_starts
 from jaxtalk.few_shot.torso import behind_head
@@ -20,8 +21,6 @@ from jaxtalk.input.examples import Example
 from jaxtalk.nn.speech_coefficients import CHANNELS, WINDOW
 from jaxtalk.rays.bounds import all_bounds, bounds_at, geometry_of
 from jaxtalk.rays.pixels import choose_pixels, rectangle, share_counts
-
-SEQUENCE = 16  # frames of speech around a target (card gdrf 2.1)
 
 
 def sequence_length(model: ModelConfig) -> int:

@@ -13,7 +13,9 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jaxtalk.audio import clip_windows
 from jaxtalk.clip import ClipView
+from jaxtalk.few_shot.coefficients import coefficients
 from jaxtalk.few_shot.config import FewShotConfig, StageConfig
 from jaxtalk.few_shot.examples import TargetExamples, example_spec
 from jaxtalk.few_shot.frames import (
@@ -160,9 +162,10 @@ class FieldStage:
         """Frames of the first clip with true coefficients (the LSTM's ear is tested elsewhere), and the person."""
         clip, model = clips[0], self.config.model
         index = np.linspace(0, clip.track.num_frames - 1, PREVIEW_FRAMES).astype(int)
-        make = TargetExamples(self.config, self.settings, [clip])
-        source = make.sources[0]
-        heard = windowed(source.coefficients, index, model.semantic_window) if model.listens else source.audio[index]
+        if model.listens:
+            heard = windowed(coefficients(clip, model.speech.centred), index, model.semantic_window)
+        else:
+            heard = clip_windows(model.audio.feature(self.config.feature), clip)[index]
         person = {f"person_{name}": array for name, array in person_of(clip, model)._asdict().items()}
         drive = {name: getattr(clip.track, name)[index].astype(np.float32) for name in _DRIVE}
         truth = np.stack([clip.frame(int(i)) / np.float32(255) for i in index])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from jaxtalk.errors import JaxtalkError
 
@@ -53,9 +53,13 @@ class SamplingConfig:
 
     @property
     def evaluations_per_ray(self) -> int:
-        """How many times a ray asks the fields: the second pass asks at the first one's depths too."""
-        passes = self.passes
-        return passes[0] if len(passes) == 1 else 2 * passes[0] + passes[1]
+        """How many times a ray asks the fields."""
+        return evaluations(self.passes)
+
+
+def evaluations(passes: Sequence[int]) -> int:
+    """How many times a ray of these passes asks the fields: the second asks at the first one's depths too."""
+    return passes[0] if len(passes) == 1 else 2 * passes[0] + passes[1]
 
 
 FIELD_CHOICES = {"density": ("relu", "softplus"), "init": ("torch", "he"), "dtype": ("float32", "bfloat16")}

@@ -13,6 +13,7 @@ from jaxtalk.methods.api import Networks
 from jaxtalk.ops.compositing import Composite
 from jaxtalk.rays import rendering
 from jaxtalk.rays.rendering import Rays
+from jaxtalk.rays.settings import evaluations
 
 
 def render(
@@ -67,5 +68,4 @@ def torso_bounds(
 
 def evaluations_per_ray(sampling: SamplingConfig, name: str) -> int:
     """How many times a ray asks the fields called `name`."""
-    counts = samples(sampling, name)
-    return counts[0] if len(counts) == 1 else 2 * counts[0] + counts[1]
+    return evaluations(samples(sampling, name))
