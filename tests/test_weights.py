@@ -13,7 +13,7 @@ import pytest
 
 from jaxtalk import weights
 from jaxtalk.errors import JaxtalkError
-from jaxtalk.weights import ict_facekit, store
+from jaxtalk.weights import fetch, ict_facekit, store
 
 CONTENT = b"a network of someone's"
 
@@ -41,16 +41,20 @@ def leftovers(cache: Path) -> list[str]:
 
 
 def test_names_and_register() -> None:
-    assert weights.names() == ["face_landmarker", "ict_facekit"]
+    assert {"face_landmarker", "ict_facekit", "alexnet", "lpips_alex"} <= set(weights.names())
     for entry in weights.REGISTER.values():
         assert entry.source.startswith("https://") and entry.licence and entry.purpose
+        assert entry.layout is None or entry.file == f"{entry.name}.npz"
+        name = entry.source.rsplit("/", 1)[-1].rsplit(".", 1)[0]
+        if entry.sha256 and len(entry.sha256) == 8:  # the digits stand in the name of the published file
+            assert name.endswith(f"-{entry.sha256}")
     assert len(str(weights.REGISTER["face_landmarker"].sha256)) == 64
 
 
 def test_unknown_name(cache: Path) -> None:
     for call in (weights.get, weights.find):
-        with pytest.raises(JaxtalkError, match="known are face_landmarker, ict_facekit"):
-            call("vgg")
+        with pytest.raises(JaxtalkError, match=r"known are alexnet, .*face_landmarker, ict_facekit"):
+            call("bfm")
 
 
 def test_download_is_checked_and_kept(cache: Path, landmarker: Path) -> None:
@@ -84,7 +88,7 @@ def test_a_cut_connection_leaves_nothing(
         def read(self, size: int | None = -1) -> bytes:
             raise ConnectionResetError("reset by peer")
 
-    monkeypatch.setattr(store.urllib.request, "urlopen", lambda *_, **__: Cut(CONTENT))
+    monkeypatch.setattr(fetch.urllib.request, "urlopen", lambda *_, **__: Cut(CONTENT))
     with pytest.raises(JaxtalkError, match="reset by peer"):
         weights.get("face_landmarker")
     assert leftovers(cache) == []
@@ -94,8 +98,8 @@ def test_no_network_says_how_to_give_the_file(cache: Path, monkeypatch: pytest.M
     def offline(*_: object, **__: object) -> None:
         raise urllib.error.URLError("name resolution failed")
 
-    monkeypatch.setattr(store.urllib.request, "urlopen", offline)
-    for name in weights.names():
+    monkeypatch.setattr(fetch.urllib.request, "urlopen", offline)
+    for name in (name for name, entry in weights.REGISTER.items() if entry.direct):
         with pytest.raises(JaxtalkError, match=rf"name resolution failed.*jaxtalk weights get {name} --from") as caught:
             weights.get(name)
         assert "\n" not in str(caught.value)
@@ -168,13 +172,13 @@ def test_ict_download_goes_on_where_it_was_cut(
     assert not (cache / "ict_facekit.npz").exists()
     lost.write_text(text)
     fetched: list[str] = []
-    urlopen = store.urllib.request.urlopen
+    urlopen = fetch.urllib.request.urlopen
 
     def counted(url: str, timeout: float) -> object:
         fetched.append(url.rsplit("/", 1)[-1])
         return urlopen(url, timeout=timeout)
 
-    monkeypatch.setattr(store.urllib.request, "urlopen", counted)
+    monkeypatch.setattr(fetch.urllib.request, "urlopen", counted)
     check_converted(weights.get("ict_facekit", source=published), neutral)
     assert fetched[0] == "jawOpen.obj" and "generic_neutral_mesh.obj" not in fetched
     assert leftovers(cache) == ["ict_facekit.npz"]
