@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -11,7 +12,6 @@ import pytest
 from flax import nnx
 
 from jaxtalk.errors import JaxtalkError
-from jaxtalk.weights import convert as convert_module
 from jaxtalk.weights import converted
 from jaxtalk.weights.convert import Layout, Rule, convert, full_shapes, kernel, module, modules, shapes_of
 from jaxtalk.weights.converted import Header
@@ -110,7 +110,7 @@ def test_every_key_in_error_is_named_and_counted() -> None:
 
 
 def test_a_file_of_another_size_is_refused() -> None:
-    with pytest.raises(JaxtalkError, match=r"10 of another shape: net\.0\.weight \(8, 3, 3, 2\) for conv/kernel"):
+    with pytest.raises(JaxtalkError, match=r"10 of another shape: .*net\.0\.weight \(8, 3, 3, 2\) for conv/kernel"):
         convert(full_shapes(LAYOUT), state_dict(width=8), LAYOUT, "wide.pth")
     theirs = state_dict()
     theirs["net.0.weight"] = theirs["net.0.weight"].reshape(4, -1)  # of another rank
@@ -123,7 +123,7 @@ def test_prefixes_and_renames() -> None:
     theirs["module.exit.w"] = theirs.pop("module.out.weight")
     with pytest.raises(JaxtalkError, match="missing"):
         convert(full_shapes(LAYOUT), theirs, LAYOUT, "file.pth")
-    other = convert_module.dataclasses.replace(LAYOUT, prefix="module.", renames={"exit.w": "out.weight"})
+    other = dataclasses.replace(LAYOUT, prefix="module.", renames={"exit.w": "out.weight"})
     assert len(convert(full_shapes(LAYOUT), theirs, other, "file.pth")) == 11
 
 
@@ -164,7 +164,7 @@ def test_converted_files_that_do_not_fit(tmp_path: Path) -> None:
         converted.load_npz(path, "big", 1)
     with pytest.raises(JaxtalkError, match="converted to layout 1 of small, now it is 2"):
         converted.load_npz(path, "small", 2)
-    with pytest.raises(JaxtalkError, match=r"conv/kernel has shape \(3, 2, 3, 4\); the network has \(3, 2, 3, 8\)"):
+    with pytest.raises(JaxtalkError, match=r"blocks/0/bias has shape \(4,\); the network has \(8,\)"):
         converted.put(Small(8, rngs=nnx.Rngs(0)), parameters, "small.npz")
     with pytest.raises(JaxtalkError, match="out/bias has shape none, it is missing"):
         converted.check_shapes(full_shapes(LAYOUT), {k: v for k, v in parameters.items() if k != "out/bias"}, "x")

@@ -11,7 +11,7 @@ The cache is $JAXTALK_CACHE, by default ~/.cache/jaxtalk.
 
 from __future__ import annotations
 
-from jaxtalk.weights.convert import Layout, convert
+from jaxtalk.weights.convert import Layout
 from jaxtalk.weights.fetch import get
 from jaxtalk.weights.networks import check, convert_file, load
 from jaxtalk.weights.readers import read_checkpoint, read_state_dict
@@ -25,7 +25,6 @@ __all__ = [
     "WeightsAbsent",
     "cache_folder",
     "check",
-    "convert",
     "convert_file",
     "find",
     "get",
