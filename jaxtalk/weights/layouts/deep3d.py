@@ -13,8 +13,8 @@ def _dense(array: np.ndarray) -> np.ndarray:
     return array[:, :, 0, 0].T
 
 
-LAYOUT = Layout(
-    name="deep3d",
+DEEP3D_RESNET50 = Layout(
+    name="deep3d_resnet50",
     network=lambda rngs: Deep3D(rngs=rngs),
     rules=(Rule("final_layers/*/kernel", ("final_layers.*.weight",), _dense), *module("**", "**")),
     entry="net_recon",

@@ -21,7 +21,7 @@ def _head(ours: str, theirs: str) -> dict[str, str]:
     return {f"{ours}/{part}": f"{theirs}.{place}" for part, place in (("hidden", 0), ("norm", 1), ("output", 3))}
 
 
-LAYOUT = Layout(
+SYNCNET = Layout(
     name="syncnet",
     network=lambda rngs: SyncNet(rngs=rngs),
     rules=modules(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtalk.nn.pretrained.wav2lip_expert import Wav2LipExpert
 from jaxtalk.weights.convert import Layout, modules
 
-LAYOUT = Layout(
+WAV2LIP_EXPERT = Layout(
     name="wav2lip_expert",
     network=lambda rngs: Wav2LipExpert(rngs=rngs),
     rules=modules(

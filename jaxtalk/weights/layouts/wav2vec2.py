@@ -7,8 +7,8 @@ from jaxtalk.weights.convert import Layout, Rule, kernel, module, modules
 
 _POSITION = "encoder.pos_conv_embed.conv"
 
-LAYOUT = Layout(
-    name="wav2vec2",
+WAV2VEC2_BASE = Layout(
+    name="wav2vec2_base",
     network=lambda rngs: Wav2Vec2(rngs=rngs),
     rules=(
         Rule("masked", ("masked_spec_embed",)),
