@@ -70,6 +70,8 @@ def base() -> ml_collections.ConfigDict:
         {
             "protocols": (),  # run by train.py after training
             "max_frames": 50,  # evenly spaced over the test frames; 0: all
+            "metrics": (),  # ids; empty: all that this machine has what they need for
+            "source_seconds": 0.0,  # of a stranger's clip, to make the avatar of; 0: its first frame
             "fewshot": {  # what the protocol `fewshot` adapts with, every length with every number of steps
                 "seconds": (),  # of a held-out clip, from its start
                 "steps": (),  # 0: the base model as it is

@@ -34,6 +34,8 @@ class Adapting:
     whole: dict[str, ClipView]
     asked: list[tuple[str, int, int, bool, Path | None]] = dataclasses.field(default_factory=list)
 
+    generalises = True
+
     def stages(self, config: ml_collections.ConfigDict) -> tuple[SimpleNamespace, ...]:
         return (SimpleNamespace(name="field"),)
 

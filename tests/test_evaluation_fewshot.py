@@ -213,15 +213,15 @@ def test_clips_of_strangers(clips: dict[str, Clip], tmp_path: Path, monkeypatch:
     run = tmp_path / "base"
     _install(monkeypatch, run, clips, seconds=(1,), steps=(10,))
     asked = {"clips": [str(clips["dan"].path)]}
-    results = evaluate(run, "fewshot", max_frames=3, video_seconds=0, fewshot=asked)
-    assert set(results["clips"]) == {"dan"} and results["settings"]["fewshot"]["clips"] == asked["clips"]
-    assert evaluate(run, "fewshot", max_frames=3, video_seconds=0, fewshot={"clips": [str(clips["cara"].path)]})
+    results = evaluate(run, "fewshot", max_frames=3, video_seconds=0, **asked)
+    assert set(results["clips"]) == {"dan"} and results["settings"]["clips"] == asked["clips"]
+    assert evaluate(run, "fewshot", max_frames=3, video_seconds=0, clips=[str(clips["cara"].path)])
     renamed = write_fake_clip(tmp_path / "x", seconds=2, seed=9, identity="ann")
     for folder in (clips["ann"].path, renamed.path):
         with pytest.raises(JaxtalkError, match="ann is no stranger: the run was trained on ann"):
-            evaluate(run, "fewshot", fewshot={"clips": [str(folder)]})
+            evaluate(run, "fewshot", clips=[str(folder)])
     with pytest.raises(JaxtalkError, match="no clip here"):
-        evaluate(run, "fewshot", fewshot={"clips": [str(tmp_path / "nowhere")]})
+        evaluate(run, "fewshot", clips=[str(tmp_path / "nowhere")])
 
 
 def test_a_stranger_may_be_known_under_another_name(
@@ -233,7 +233,7 @@ def test_a_stranger_may_be_known_under_another_name(
 
     open_run(run).config.data.same_person = ("dan=ann",)
     with pytest.raises(JaxtalkError, match="dan is no stranger: the run was trained on ann"):
-        evaluate(run, "fewshot", fewshot={"clips": [str(clips["dan"].path)]})
+        evaluate(run, "fewshot", clips=[str(clips["dan"].path)])
 
 
 def test_refusals(clips: dict[str, Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

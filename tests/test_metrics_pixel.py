@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pytest
 
 from jaxtalk.errors import JaxtalkError
-from jaxtalk.metrics import METRICS, box_mask, measure, quantised
-from jaxtalk.metrics.pixel import psnr, ssim_gauss11, ssim_skimage7
+from jaxtalk.metrics import Material, Pictures, box_mask, quantised
+from jaxtalk.metrics.pixel import by_region, psnr, ssim_gauss11, ssim_skimage7
 
 FRAME = {"frame": None}
+FUNCTIONS = {"psnr/rgb": psnr, "ssim/gauss11": ssim_gauss11, "ssim/skimage7": ssim_skimage7}
+
+
+def measure(truth: np.ndarray, image: np.ndarray, boxes: Any) -> dict[str, Mapping[str, np.ndarray]]:
+    material = Material(Pictures(image), Pictures(truth), boxes, np.arange(len(image)) / 25, 25.0)
+    return {name: by_region(function)(material) for name, function in FUNCTIONS.items()}
 
 
 def _pair(seed: int = 0, count: int = 2, size: tuple[int, int] = (21, 17)) -> tuple[np.ndarray, np.ndarray]:
@@ -91,7 +100,7 @@ def test_a_box_that_moves_with_the_picture_keeps_its_value() -> None:
     moved = [np.roll(frames, shift, axis=(1, 2)) for frames in (truth, image)]
     after = measure(*moved, {"box": box + np.array(2 * shift[::-1])})
     unmoved = measure(*moved, {"box": box})
-    for name in METRICS:
+    for name in FUNCTIONS:
         assert after[name]["box"][0] == pytest.approx(before[name]["box"][0], rel=2e-5)
         assert abs(unmoved[name]["box"][0] - before[name]["box"][0]) > 1e-3
 
@@ -99,7 +108,7 @@ def test_a_box_that_moves_with_the_picture_keeps_its_value() -> None:
 def test_batches_do_not_change_values() -> None:
     truth, image = ((255 * frames).astype(np.uint8) for frames in _pair(3, 11, (16, 16)))
     together = measure(truth, image, FRAME)
-    for name in METRICS:
+    for name in FUNCTIONS:
         alone = [measure(truth[i : i + 1], image[i : i + 1], FRAME)[name]["frame"][0] for i in range(11)]
         np.testing.assert_allclose(together[name]["frame"], alone, rtol=1e-6)
 
@@ -114,7 +123,7 @@ def test_a_box_outside_the_frame_has_no_value() -> None:
 
 def test_measure_refuses_what_cannot_be_compared() -> None:
     truth = np.zeros((1, 16, 16, 3), np.uint8)
-    with pytest.raises(JaxtalkError, match="one size"):
+    with pytest.raises(JaxtalkError, match="size of the clip"):
         measure(truth, np.zeros((1, 12, 16, 3), np.uint8), FRAME)
     with pytest.raises(JaxtalkError, match="smaller than"):
         measure(truth[:, :8], truth[:, :8], FRAME)

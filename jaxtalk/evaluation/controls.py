@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,15 @@ class Speech:
         """The time of the recording that is heard at each frame, [F] seconds."""
         moved = np.asarray(frame_times, np.float64) - self.shift
         return moved if self.start is None else moved - frame_times[0] + self.start
+
+    def heard(self, frame_times: np.ndarray, fps: float) -> tuple[np.ndarray, int]:
+        """What is heard in a video of these frames [F]: samples from the first frame to the end of the last, and their
+        rate; silence where the recording has ended."""
+        times = self.times(frame_times)
+        first = round(float(times[0]) * self.sample_rate)
+        last = round((float(times[-1]) + 1 / fps) * self.sample_rate)
+        part = self.samples[max(0, first) : max(0, last)]
+        return np.pad(part, (max(0, -first), max(0, last - max(0, first) - len(part)))), self.sample_rate
 
     def windows(self, spec: Any, frame_times: np.ndarray) -> np.ndarray:
         """The audio feature's window at each frame, [F, ...]."""
@@ -63,6 +73,18 @@ def other_speech(view: ClipView, clips: Sequence[ClipView], spec: Any, seconds: 
             return dataclasses.replace(true_speech(other, spec), label=label, start=start)
     if stored:
         return None
+    return synthetic_speech(seconds)
+
+
+def recording(path: Path, sample_rate: int) -> Speech:
+    """A sound file of the user's, from its start."""
+    from jaxtalk.media.audio import load_audio
+
+    return Speech(load_audio(path, sample_rate), sample_rate, path.name, start=0.0)
+
+
+def synthetic_speech(seconds: float) -> Speech:
+    """A synthetic voice that no synthetic clip of a run has."""
     from jaxtalk.synthetic.voice import speak
 
     voice = speak(utterance_seed=_VOICE_SEED, speaker_seed=_VOICE_SEED, seconds=seconds + 1.0)

@@ -50,20 +50,29 @@ def film_frames(times: np.ndarray, test: np.ndarray, seconds: float) -> np.ndarr
 
 
 def film(
-    subject: Subject, view: ClipView, avatar: Avatar, index: np.ndarray, protocol: str, progress: Bar, note: str = ""
+    subject: Subject,
+    view: ClipView,
+    avatar: Avatar,
+    index: np.ndarray,
+    protocol: str,
+    progress: Bar,
+    *,
+    speech: controls.Speech | None = None,
+    note: str = "",
 ) -> list[dict[str, str]]:
-    """Writes the video ground truth | ours of frames `index`, with the clip's sound. `note` goes into its caption."""
-    times, rate = view.track.time[index], view.meta.sample_rate
-    speech, pose = controls.true_speech(view, subject.audio_feature), subject.settings.pose
+    """Writes the video ground truth | ours of frames `index`, with what ours hears: the clip's own sound, or `speech`.
+
+    `note` goes into its caption.
+    """
+    speech, pose = speech or controls.true_speech(view, subject.audio_feature), subject.settings.pose
     ours = render(avatar, drive_of(avatar, view, index, speech, subject.audio_feature, pose), progress)
-    first = max(0, round(times[0] * rate))
-    sound = view.audio()[first : first + round(len(index) / view.meta.fps * rate)]
+    sound = speech.heard(view.track.time[index], view.meta.fps)
     name = f"{view.name}.mp4"
     panels = [("ground truth", frames_of(view, index)), ("jaxtalk (synthetic)", ours)]
     comment = _provenance(subject, view, protocol)
-    write_comparison(subject.folder / name, panels, view.meta.fps, (sound, rate), comment)
-    poses = "own speech and poses" if pose == "gt" else "own speech, and the pose that it predicts of it"
-    return [{"path": name, "caption": f"Ground truth (left) and ours (right): test frames, {poses}.{note}"}]
+    write_comparison(subject.folder / name, panels, view.meta.fps, sound, comment)
+    poses = "the frames' own poses" if pose == "gt" else "the pose that it predicts of it"
+    return [{"path": name, "caption": f"Ground truth (left) and ours (right): speech: {speech.label}; {poses}.{note}"}]
 
 
 def _provenance(subject: Subject, view: ClipView, protocol: str) -> str:
@@ -110,7 +119,8 @@ def shown(
     for position, note in shown_frames(mouth):
         frame = int(tested[position])
         pictures = {name: frames[position] for name, frames in images.items()}
-        pictures["error"] = error_map(pictures["truth"], pictures[ours])
+        if "error" in order:
+            pictures["error"] = error_map(pictures["truth"], pictures[ours])
         files = write_pictures(subject.folder, view.name, frame, {name: pictures[name] for name in order})
         time = float(view.track.time[frame])
         found.append({"frame": frame, "position": position, "time": time, "note": note, "files": files})

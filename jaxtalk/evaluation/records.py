@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxtalk.clip import ClipView
 from jaxtalk.methods.api import Run
+from jaxtalk.metrics import Suite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,6 @@ class FewShot:
     seconds: tuple[float, ...]  # from the start of a clip
     steps: tuple[int, ...]  # 0: the base model as it is
     from_scratch: bool = False  # the same steps without base training, too
-    clips: tuple[str, ...] = ()  # folders of clips of unseen people; empty: the held-out clips of the run
     fresh: bool = False  # adapt anew what an earlier evaluation has adapted
 
 
@@ -58,8 +58,21 @@ class Settings:
     video_seconds: float  # length of the comparison video; 0: none
     test_seconds: float
     guard_seconds: float
+    source_seconds: float = 0.0  # of an unseen person's clip, for an avatar that is not adapted; 0: its first frame
     pose: str = "gt"  # tracked poses of the test frames; or predicted: those that the avatar makes of the speech
+    metrics: tuple[str, ...] = ()  # ids; empty: all
+    clips: tuple[str, ...] = ()  # folders of clips of unseen people, or manifests; empty: the run's held-out clips
+    speech: tuple[str, ...] = ()  # recordings for `cross`; empty: those of the other clips
+    allow_seen: bool = False  # test people that the run was trained on as if they were strangers
     fewshot: FewShot | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Unreadable:
+    """A clip that should have been tested and cannot be opened."""
+
+    name: str
+    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +83,7 @@ class Subject:
     method: Any  # the module of the system (methods.api)
     clips: Sequence[ClipView]
     audio_feature: Any  # jaxtalk.audio FeatureSpec
+    suite: Suite
     settings: Settings
     run: Mapping[str, Any]  # name, method, hashes: goes into results.json and into videos
     folder: Path  # pictures and videos go here
@@ -77,7 +91,11 @@ class Subject:
 
 @dataclasses.dataclass(frozen=True)
 class ClipResult:
-    """Measurements of one clip: values {row: {metric: {region: [F]}}} of F test frames, and what to show."""
+    """Measurements of one clip and what to show of it.
+
+    `values` {row: {metric: {region: array}}} has a value for each of F test frames, one for a metric of the whole
+    clip, or features [F, D] for a metric of the set of all clips.
+    """
 
     clip: str
     identity: str
@@ -89,6 +107,9 @@ class ClipResult:
     mouths: Mapping[str, Any]  # close-ups of the mouth: {"path", "rows": names from above}
     videos: Sequence[Mapping[str, str]]  # {"path", "caption"}
     absent: Mapping[str, str] = dataclasses.field(default_factory=dict)  # row -> why it could not be made
+    unmeasured: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)  # metric -> row -> why
+    missing_faces: Mapping[str, int] = dataclasses.field(default_factory=dict)  # row -> frames without a face
+    lips: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)  # row -> lip opening [F]
     panels: Mapping[str, str] = dataclasses.field(default_factory=dict)  # picture's name -> row, where they differ
 
 
@@ -109,6 +130,6 @@ class Protocol:
     title: str
     description: str  # with {poses} in the place of whose poses the frames have
     regions: Mapping[str, str]  # name -> label
-    clips: Callable[[Run, Any, Settings], Sequence[ClipView]]  # (run, method, settings): whom to test
+    clips: Callable[[Run, Any, Settings], Sequence[ClipView | Unreadable]]  # (run, method, settings): whom to test
     evaluate_clip: Callable[[Subject, ClipView], ClipResult]
     layout: Callable[[Settings, Sequence[ClipResult]], Layout]

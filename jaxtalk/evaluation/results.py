@@ -2,18 +2,24 @@
 
     schema, protocol, title, description, subject_row
     run         name, method, seed, size, step, config_sha256, state_sha256, versions
-    settings    max_frames, video_seconds, test_seconds, guard_seconds, pose, fewshot
-    metrics     id -> label, unit, higher_is_better, digits, definition;  regions: name -> label
+    settings    `records.Settings`: max_frames, guard_seconds, source_seconds, pose, allow_seen, ...
+    split       whom it tested, and with what: manifest (of clips and identities) with its sha256, and, where
+                `allow_seen` let them in, `seen`: clips of people that the run was trained on
+    metrics     id -> label, unit, higher_is_better, digits, group, level, definition: those that have been measured
+    regions     name -> label; a metric has some of them
     rows        list of name, label, kind, description, variant, seconds, steps
     values      row -> metric -> region -> mean, interval (95 %), identities {name: mean}, clips {name: mean}, over the
-                clips that have the row
+                clips that have the row; a metric of a set of clips has a mean alone
     comparisons list of name, first, second: which rows are compared frame by frame
     paired      comparison -> metric -> region -> mean, standard_error, frames, positive, clips, identities: its first
                 row minus its second; for a control this is the drop that the wrong input costs. `self` compares
                 `ours` with each row, under the row's name
-    clips       name -> identity, frames, times, facts, absent, per_frame {row: {metric: {region: [F]}}}, and what to
-                show: pictures, mouths, videos, panels
-    absent      row or metric -> why there is no number, and for which clips
+    clips       name -> identity, frames, times, facts, absent, per_frame {row: {metric: {region: [F]}}} (of a metric
+                of the whole clip [1]), missing_faces {row: frames}, lips {row: opening [F]}, and what to show:
+                pictures, mouths, videos, panels
+    absent      row -> why there is no such row, and for which clips
+    unmeasured  metric -> why there is no number, and for which rows and clips
+    failures    clip -> why it could not be tested at all
 
 A value is null where there is none: a box outside the picture, the error of a single frame. Nothing in the file
 depends on when or where it was made: the same run gives the same bytes on the same machine.
@@ -34,22 +40,43 @@ import numpy as np
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.evaluation import statistics
 from jaxtalk.evaluation.records import ClipResult, Comparison, Protocol, Settings
-from jaxtalk.metrics import METRICS
+from jaxtalk.metrics import METRICS, Metric, Suite
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _TITLES = {"gt": "", "predicted": ", predicted poses"}
 _POSES = {
-    "gt": "its own tracked poses, eyes and speech",
-    "predicted": "its own eyes and speech, at the poses predicted from that: PSNR and SSIM measure those, too",
+    "gt": "its own tracked poses and eyes",
+    "predicted": "its own eyes, at the poses predicted from speech: PSNR and SSIM measure those, too",
 }
 _BLOCK_SECONDS = 1.0  # neighbouring frames within it are resampled together
 
 
 def assemble(
-    protocol: Protocol, clips: Sequence[ClipResult], run: Mapping[str, Any], settings: Settings
+    protocol: Protocol,
+    clips: Sequence[ClipResult],
+    run: Mapping[str, Any],
+    settings: Settings,
+    suite: Suite,
+    split: Mapping[str, Any],
+    failures: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The record of results.json, as plain JSON values."""
+    """The record of results.json, as plain JSON values.
+
+    Raises:
+        JaxtalkError: no clip could be tested.
+    """
+    if not clips:
+        first = next(iter(failures.items()), ("", "there is none"))
+        raise JaxtalkError(f"no clip could be tested; {first[0]}: {first[1]}")
     layout = protocol.layout(settings, clips)
+    metrics = {
+        name: metric
+        for name, metric in suite.metrics.items()
+        if any(name in v for c in clips for v in c.values.values())
+    }
+    regions = {
+        name: [region for region in metric.regions if region in protocol.regions] for name, metric in metrics.items()
+    }
     return {
         "schema": SCHEMA_VERSION,
         "protocol": protocol.name,
@@ -57,51 +84,79 @@ def assemble(
         "description": protocol.description.format(poses=_POSES[settings.pose]),
         "run": dict(run),
         "settings": _plain(dataclasses.asdict(settings)),
-        "metrics": {name: _metric_facts(name) for name in METRICS},
+        "split": dict(split),
+        "metrics": {name: _metric_facts(metric) for name, metric in metrics.items()},
         "regions": dict(protocol.regions),
         "rows": [dataclasses.asdict(row) for row in layout.rows],
         "subject_row": layout.subject_row,
-        "values": {row.name: _grid(protocol, lambda m, r, n=row.name: _value(clips, n, m, r)) for row in layout.rows},
+        "values": {
+            row.name: _grid(regions, lambda m, r, n=row.name: _value(clips, n, metrics[m], r)) for row in layout.rows
+        },
         "comparisons": [dataclasses.asdict(comparison) for comparison in layout.comparisons],
         "paired": {
-            comparison.name: _grid(protocol, lambda m, r, c=comparison: _paired(clips, c, m, r))
+            comparison.name: _grid(regions, lambda m, r, c=comparison: _paired(clips, c, metrics[m], r))
             for comparison in layout.comparisons
         },
         "clips": {clip.clip: _clip_facts(clip) for clip in clips},
-        "absent": _absent(clips),
+        "absent": _reasons([(row, reason, clip.clip) for clip in clips for row, reason in clip.absent.items()]),
+        "unmeasured": {**suite.absent, **_unmeasured(clips)},
+        "failures": dict(failures),
     }
 
 
-def _absent(clips: Sequence[ClipResult]) -> dict[str, str]:
-    """Row -> why some clips do not have it, and which."""
+def _reasons(found: Sequence[tuple[str, str, str]]) -> dict[str, str]:
+    """(what, why, where) -> what: the reasons, each with where it holds."""
     reasons: dict[str, dict[str, list[str]]] = {}
-    for clip in clips:
-        for row, reason in clip.absent.items():
-            reasons.setdefault(row, {}).setdefault(reason, []).append(clip.clip)
+    for what, why, where in found:
+        reasons.setdefault(what, {}).setdefault(why, []).append(where)
     return {
-        row: "; ".join(f"{reason} ({', '.join(names)})" for reason, names in found.items())
-        for row, found in reasons.items()
+        what: "; ".join(f"{why} ({', '.join(dict.fromkeys(places))})" for why, places in found.items())
+        for what, found in reasons.items()
     }
 
 
-def _metric_facts(name: str) -> dict[str, Any]:
-    facts = dataclasses.asdict(METRICS[name])
-    del facts["function"]
-    return facts
+def _unmeasured(clips: Sequence[ClipResult]) -> dict[str, str]:
+    """Metric -> why some rows of some clips do not have it; rows that need not have it (no truth) are not told."""
+    found: list[tuple[str, str, str]] = []
+    for clip in clips:
+        for metric, reasons in clip.unmeasured.items():
+            having = any(metric in values for values in clip.values.values())
+            found += [(metric, why, clip.clip) for row, why in reasons.items() if not having]
+    return _reasons(found)
 
 
-def _grid(protocol: Protocol, cell: Any) -> dict[str, dict[str, Any]]:
-    return {metric: {region: _plain(cell(metric, region)) for region in protocol.regions} for metric in METRICS}
+def _metric_facts(metric: Metric) -> dict[str, Any]:
+    names = ("id", "label", "unit", "higher_is_better", "digits", "group", "level", "definition")
+    return {name: getattr(metric, name) for name in names}
 
 
-def _value(clips: Sequence[ClipResult], row: str, metric: str, region: str) -> dict[str, Any]:
-    clips = [clip for clip in clips if row in clip.values]
-    identities = {clip.clip: clip.identity for clip in clips}
-    frames = {clip.clip: clip.values[row][metric][region] for clip in clips}
+def _grid(regions: Mapping[str, Sequence[str]], cell: Any) -> dict[str, dict[str, Any]]:
+    grid = {metric: {region: _plain(cell(metric, region)) for region in names} for metric, names in regions.items()}
+    return {
+        metric: {region: value for region, value in cells.items() if value is not None}
+        for metric, cells in grid.items()
+        if any(value is not None for value in cells.values())
+    }
+
+
+def _value(clips: Sequence[ClipResult], row: str, metric: Metric, region: str) -> dict[str, Any] | None:
+    frames = {clip.clip: clip.values[row][metric.id][region] for clip in _having(clips, metric, region, row)}
+    if not frames:
+        return None
+    if metric.distance is not None:
+        truth = {clip.clip: clip.values["truth"][metric.id][region] for clip in _having(clips, metric, region, "truth")}
+        both = [np.concatenate([part[clip] for clip in frames if clip in truth]) for part in (frames, truth)]
+        return {"mean": metric.distance(*both), "interval": None, "identities": {}, "clips": {}}
+    identities = {clip.clip: clip.identity for clip in clips if clip.clip in frames}
     means = {name: statistics.frame_mean(values) for name, values in frames.items()}
-    block = max(_block(clip.times) for clip in clips)
+    block = max(_block(clip.times) for clip in clips if clip.clip in frames)
     interval = statistics.bootstrap_interval(frames, identities, block=block)
     return {**statistics.over_clips(means, identities), "interval": interval}
+
+
+def _having(clips: Sequence[ClipResult], metric: Metric, region: str, *rows: str) -> list[ClipResult]:
+    """The clips where all these rows have a value."""
+    return [clip for clip in clips if all(region in clip.values.get(row, {}).get(metric.id, {}) for row in rows)]
 
 
 def _block(times: np.ndarray) -> int:
@@ -110,11 +165,13 @@ def _block(times: np.ndarray) -> int:
     return max(1, math.ceil(_BLOCK_SECONDS / float(np.median(np.diff(times)))))
 
 
-def _paired(clips: Sequence[ClipResult], comparison: Comparison, metric: str, region: str) -> dict[str, Any]:
-    both = [clip for clip in clips if {comparison.first, comparison.second} <= set(clip.values)]
+def _paired(clips: Sequence[ClipResult], comparison: Comparison, metric: Metric, region: str) -> dict[str, Any] | None:
+    both = _having(clips, metric, region, comparison.first, comparison.second)
+    if not both or metric.distance is not None:
+        return None
     pairs = {
         clip.clip: statistics.paired(
-            clip.values[comparison.first][metric][region], clip.values[comparison.second][metric][region]
+            clip.values[comparison.first][metric.id][region], clip.values[comparison.second][metric.id][region]
         )
         for clip in both
     }
@@ -129,13 +186,23 @@ def _clip_facts(clip: ClipResult) -> dict[str, Any]:
             "times": clip.times,
             "facts": clip.facts,
             "absent": clip.absent,
-            "per_frame": clip.values,
+            "per_frame": _per_frame(clip.values),
+            "missing_faces": clip.missing_faces,
+            "lips": clip.lips,
             "pictures": clip.pictures,
             "mouths": clip.mouths,
             "videos": clip.videos,
             "panels": clip.panels,
         }
     )
+
+
+def _per_frame(values: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]) -> dict[str, Any]:
+    """Without the features of metrics of a set of clips, which are large and say nothing alone."""
+    return {
+        row: {name: found for name, found in metrics.items() if METRICS[name].distance is None}
+        for row, metrics in values.items()
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from collections.abc import Mapping
@@ -13,44 +12,37 @@ import ml_collections
 
 from jaxtalk.config import config_sha256
 from jaxtalk.errors import JaxtalkError
+from jaxtalk.evaluation.faces import face_finder
 from jaxtalk.evaluation.protocols import load_protocol
-from jaxtalk.evaluation.records import FewShot, Settings, Subject
+from jaxtalk.evaluation.records import ClipResult, FewShot, Protocol, Settings, Subject, Unreadable
 from jaxtalk.evaluation.rendering import POSES
 from jaxtalk.evaluation.report import write_protocol_report
 from jaxtalk.evaluation.results import assemble
+from jaxtalk.evaluation.split import tested_split
 from jaxtalk.evaluation.summary import headline
 from jaxtalk.evaluation.tables import markdown, write_results
 from jaxtalk.methods.api import Run, load_method
+from jaxtalk.metrics import Suite
+from jaxtalk.progress import console
 
 VIDEO_SECONDS = 8.0
 
 
-def evaluate(
-    workdir: str | Path,
-    protocol: str,
-    *,
-    max_frames: int | None = None,
-    video_seconds: float = VIDEO_SECONDS,
-    pose: str = "gt",
-    fewshot: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+def evaluate(workdir: str | Path, protocol: str, **options: Any) -> dict[str, Any]:
     """Tests a finished run and returns what WORKDIR/eval/PROTOCOL/results.json holds (see `evaluation.results`).
 
     Writes results.json, tables, index.html, pictures and videos into that folder; an earlier evaluation is replaced
-    only when the new one is complete.
+    only when the new one is complete. A clip that cannot be tested is told in the results; the others are tested.
 
     Args:
         workdir: the run folder.
         protocol: a name of `evaluation.protocols.PROTOCOLS`.
-        max_frames: test frames of each clip, evenly spaced, 0 for all; None takes the run's config.
-        video_seconds: length of the comparison video of each clip; 0 for none.
-        pose: `gt`, or `predicted`: frames at the pose that the avatar predicts of the speech, into
-            WORKDIR/eval/PROTOCOL-predicted.
-        fewshot: for the protocol of that name, what differs from `config.evaluation.fewshot`: seconds, steps,
-            from_scratch, clips (folders of unseen people, instead of the run's held-out clips), fresh.
+        options: what differs from `config.evaluation`; fields of `records.Settings`, and for `fewshot` a mapping of
+            fields of `records.FewShot`. `pose="predicted"` writes into WORKDIR/eval/PROTOCOL-predicted.
 
     Raises:
-        JaxtalkError: unknown protocol or pose, no run there, a run that has not finished, a clip too short to split.
+        JaxtalkError: unknown protocol, pose or metric, no run there, a run that has not finished, nobody to test, no
+            clip that could be tested.
     """
     plan = load_protocol(protocol)
     workdir = Path(workdir)
@@ -63,11 +55,12 @@ def evaluate(
     method = load_method(config.method)
     if last["stage"] != method.stages(config)[-1].name:
         raise _unfinished(workdir)
-    settings = _settings(config, max_frames, video_seconds, pose)
-    if protocol == "fewshot":
-        settings = dataclasses.replace(settings, fewshot=_fewshot(config, fewshot or {}))
-    clips = plan.clips(run, method, settings)
-    folder = results_folder(workdir, protocol, pose)
+    settings = _settings(config, protocol, options)
+    suite = Suite(settings.metrics, *face_finder())
+    named = plan.clips(run, method, settings)
+    clips = [view for view in named if not isinstance(view, Unreadable)]
+    failures = {view.name: view.reason for view in named if isinstance(view, Unreadable)}
+    folder = results_folder(workdir, protocol, settings.pose)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -78,15 +71,30 @@ def evaluate(
         method=method,
         clips=clips,
         audio_feature=method.audio_feature(config),
+        suite=suite,
         settings=settings,
         run=facts,
         folder=partial,
     )
-    results = assemble(plan, [plan.evaluate_clip(subject, view) for view in clips], facts, settings)
+    tested = _tested(plan, subject, failures)
+    split = tested_split(run, clips, settings.allow_seen)
+    results = assemble(plan, tested, facts, settings, suite, split, failures)
     write_results(partial / "results.json", results)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     write_protocol_report(folder)
+    return results
+
+
+def _tested(plan: Protocol, subject: Subject, failures: dict[str, str]) -> list[ClipResult]:
+    """The results of every clip that can be tested; why another cannot is added to `failures`."""
+    results: list[ClipResult] = []
+    for view in subject.clips:
+        try:
+            results.append(plan.evaluate_clip(subject, view))
+        except JaxtalkError as error:
+            failures[view.name] = str(error)
+            console.print(f"clip {view.name} is left out: {error}", highlight=False, soft_wrap=True)
     return results
 
 
@@ -95,19 +103,32 @@ def results_folder(workdir: str | Path, protocol: str, pose: str = "gt") -> Path
     return Path(workdir) / "eval" / (protocol if pose == "gt" else f"{protocol}-{pose}")
 
 
-def _settings(config: ml_collections.ConfigDict, max_frames: int | None, video_seconds: float, pose: str) -> Settings:
-    count = config.evaluation.max_frames if max_frames is None else max_frames
-    if count < 0:
-        raise JaxtalkError(f"--max_frames: {count} is below 0; give a number of frames, or 0 for all test frames")
-    if pose not in POSES:
-        raise JaxtalkError(f"--pose: {pose!r} is unknown; use {' or '.join(POSES)}")
-    return Settings(
-        max_frames=count,
-        video_seconds=video_seconds,
-        test_seconds=config.data.test_seconds,
-        guard_seconds=config.data.guard_seconds,
-        pose=pose,
+def _settings(config: ml_collections.ConfigDict, protocol: str, options: Mapping[str, Any]) -> Settings:
+    """What the config says of evaluation, or what was asked instead."""
+    asked = {name: value for name, value in options.items() if value is not None}
+    fewshot = asked.pop("fewshot", {})
+    told = config.evaluation
+    settings = Settings(
+        **{
+            "max_frames": told.max_frames,
+            "video_seconds": VIDEO_SECONDS,
+            "test_seconds": config.data.test_seconds,
+            "guard_seconds": config.data.guard_seconds,
+            "source_seconds": told.get("source_seconds", 0.0),
+            "metrics": tuple(told.get("metrics", ())),
+            "fewshot": _fewshot(config, fewshot) if protocol == "fewshot" else None,
+            **{name: tuple(value) if isinstance(value, list) else value for name, value in asked.items()},
+        }
     )
+    if settings.max_frames < 0:
+        raise JaxtalkError(
+            f"--max_frames: {settings.max_frames} is below 0; give a number of frames, or 0 for all test frames"
+        )
+    if settings.source_seconds < 0:
+        raise JaxtalkError(f"--source_seconds: {settings.source_seconds:g} is below 0; 0 takes a clip's first frame")
+    if settings.pose not in POSES:
+        raise JaxtalkError(f"--pose: {settings.pose!r} is unknown; use {' or '.join(POSES)}")
+    return settings
 
 
 def _fewshot(config: ml_collections.ConfigDict, asked: Mapping[str, Any]) -> FewShot:
@@ -117,7 +138,6 @@ def _fewshot(config: ml_collections.ConfigDict, asked: Mapping[str, Any]) -> Few
         seconds=tuple(sorted({float(seconds) for seconds in told.get("seconds", ())})),
         steps=tuple(sorted({int(steps) for steps in told.get("steps", ())})),
         from_scratch=told.get("from_scratch", False),
-        clips=tuple(map(str, told.get("clips", ()))),
         fresh=told.get("fresh", False),
     )
 

@@ -53,13 +53,14 @@ def clip_weights(identities: Mapping[str, str]) -> dict[str, float]:
 
 
 def over_clips(values: Mapping[str, float], identities: Mapping[str, str]) -> dict[str, Any]:
-    """{"mean", "clips", "identities"} of one value per clip."""
-    weights = clip_weights(identities)
+    """{"mean", "clips", "identities"} of one value per clip; a clip without a value (NaN) counts in no mean."""
+    having = {clip: value for clip, value in values.items() if np.isfinite(value)}
+    weights = clip_weights({clip: identities[clip] for clip in having})
     people = {
-        person: float(np.mean([values[clip] for clip in values if identities[clip] == person]))
-        for person in dict.fromkeys(identities.values())
+        person: float(np.mean([value for clip, value in having.items() if identities[clip] == person] or [np.nan]))
+        for person in dict.fromkeys(identities[clip] for clip in values)
     }
-    mean = float(sum(weights[clip] * value for clip, value in values.items()))
+    mean = float(sum(weights[clip] * value for clip, value in having.items())) if having else float("nan")
     return {"mean": mean, "identities": people, "clips": dict(values)}
 
 
@@ -100,20 +101,36 @@ def clearly_above_zero(pair: Mapping[str, Any]) -> bool:
 def bootstrap_interval(
     frames: Mapping[str, np.ndarray], identities: Mapping[str, str], *, block: int = 5, seed: int = 0
 ) -> tuple[float, float] | None:
-    """95 % percentile interval of the mean over clips, then identities; frames {clip: [F]} are resampled in blocks.
+    """95 % percentile interval of the mean over clips, then identities.
 
-    Blocks of neighbouring frames, wrapped around the clip's end, keep what neighbours share (Politis and Romano 1992).
-    None where a clip has too few frames to say anything (fewer than two blocks).
+    Each resample draws as many identities as there are, with replacement, and the frames of their clips {clip: [F]}
+    in blocks. Blocks of neighbouring frames, wrapped around the clip's end, keep what neighbours
+    share (Politis and Romano 1992). With one identity it speaks of the frames alone. A value of the whole clip, [1],
+    stands for itself. None where nothing varies: a single identity with fewer than two blocks of frames.
     """
-    weights, rng = clip_weights(identities), np.random.default_rng(seed)
-    total = np.zeros(_RESAMPLES)
-    for clip, values in frames.items():
-        finite = np.asarray(values, np.float64)[np.isfinite(values)]
-        count = len(finite)
-        if count < 2 * block:
-            return None
-        starts = rng.integers(0, count, (_RESAMPLES, -(-count // block), 1))
-        index = (starts + np.arange(block)) % count
-        total += weights[clip] * finite[index.reshape(_RESAMPLES, -1)[:, :count]].mean(axis=1)
-    low, high = np.percentile(total, [2.5, 97.5])
+    rng = np.random.default_rng(seed)
+    finite = {clip: np.asarray(v, np.float64)[np.isfinite(v)] for clip, v in frames.items()}
+    finite = {clip: values for clip, values in finite.items() if len(values)}
+    people = list(dict.fromkeys(identities[clip] for clip in finite))
+    short = any(len(values) < 2 * block for values in finite.values())
+    if not people or (short and len(people) == 1):
+        return None
+    means = np.stack(
+        [
+            np.mean([_block_means(v, block, rng) for clip, v in finite.items() if identities[clip] == person], axis=0)
+            for person in people
+        ]
+    )  # [people, resamples]
+    drawn = rng.integers(0, len(people), (len(people), _RESAMPLES))
+    low, high = np.percentile(np.take_along_axis(means, drawn, axis=0).mean(axis=0), [2.5, 97.5])
     return float(low), float(high)
+
+
+def _block_means(values: np.ndarray, block: int, rng: np.random.Generator) -> np.ndarray:
+    """Means [resamples] of values [F] redrawn in blocks; of few, their mean."""
+    count = len(values)
+    if count < 2 * block:
+        return np.full(_RESAMPLES, values.mean())
+    starts = rng.integers(0, count, (_RESAMPLES, -(-count // block), 1))
+    index = (starts + np.arange(block)) % count
+    return values[index.reshape(_RESAMPLES, -1)[:, :count]].mean(axis=1)

@@ -12,13 +12,14 @@ import numpy as np
 
 from jaxtalk.clip import Camera, ClipView, Track
 from jaxtalk.errors import JaxtalkError
-from jaxtalk.few_shot.coefficients import pose_of
+from jaxtalk.few_shot.coefficients import check_face_model, coefficients, pose_of
 from jaxtalk.few_shot.config import FewShotConfig
 from jaxtalk.few_shot.frames import abstract_parameters, encode_person, networks_of, parameters_of, render_frames
 from jaxtalk.few_shot.listening import listen
 from jaxtalk.few_shot.person import Person, check_size, person_of
 from jaxtalk.few_shot.references import Views
 from jaxtalk.few_shot.stages import smooths, windowed
+from jaxtalk.losses.sequences import POSE_SIZE
 from jaxtalk.methods.api import Drive, Networks
 from jaxtalk.rays import avatar_folder
 from jaxtalk.rays.avatar_folder import Saved
@@ -54,6 +55,18 @@ class FewShotAvatar:
             return windows
         heard = listen(networks_of(model, self.parameters), windows, stateful=model.lstm_stateful)
         return _in_windows(heard, model.semantic_window) if model.semantic_window else heard
+
+    def tracked_motion(self, clip: ClipView) -> np.ndarray:
+        """What `listen` would give of a perfect ear: the tracked coefficients of all frames of a clip of this person.
+
+        Raises `JaxtalkError` for audio64, which hears speech alone, and for a clip of another face model.
+        """
+        model = self.config.model
+        if not model.listens:
+            raise JaxtalkError(f"avatar {self.name}: model.motion={model.motion} is moved by speech alone")
+        check_face_model([clip], model.num_coefficients - POSE_SIZE)
+        motion = coefficients(clip) - self.person.mean_coefficients
+        return windowed(motion, np.arange(len(motion)), model.semantic_window) if model.semantic_window else motion
 
     def predicted_pose(self, heard: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rotation [F, 3, 3] and translation [F, 3] heard in the speech. Raises `JaxtalkError` for audio64."""

@@ -49,7 +49,9 @@ def held_out_clips(config: ml_collections.ConfigDict, workdir: Path | str) -> li
     return _open_side(_packed_already(config, Path(workdir)), Path(workdir), TEST)
 
 
-def unseen_folders(config: ml_collections.ConfigDict, workdir: Path | str, folders: Sequence[Path]) -> list[ClipView]:
+def unseen_folders(
+    config: ml_collections.ConfigDict, workdir: Path | str, folders: Sequence[Path], *, allow_seen: bool = False
+) -> list[ClipView]:
     """Clips from their folders, of people that a run was not trained on, at `config.data.size`, decoded as its own.
 
     Raises:
@@ -57,7 +59,7 @@ def unseen_folders(config: ml_collections.ConfigDict, workdir: Path | str, folde
             `config.data.same_person` or as the very same clip.
     """
     workdir = Path(workdir)
-    split = split_by_person(_packed_already(config, workdir), workdir)
+    split = run_split(config, workdir)
     opened: dict[str, Clip] = {}
     for folder in folders:
         clip = Clip.open(folder.resolve())
@@ -68,27 +70,49 @@ def unseen_folders(config: ml_collections.ConfigDict, workdir: Path | str, folde
         clip.validate()
         opened[clip.name] = clip
     digests = {name: clip_digest(clip) for name, clip in opened.items()}
+    for name, clip in opened.items():
+        known = learnt_of(config, split, clip.meta.identity, digests[name])
+        if known and not allow_seen:
+            raise JaxtalkError(
+                f"{clip.path}: {clip.meta.identity} is no stranger: the run was trained on {known}; "
+                "name clips of somebody else, or say --allow_seen, which marks the results"
+            )
+    return _views(
+        list(opened.values()), list(digests.values()), config.data.size, workdir / "cache", config.data.cache_bytes
+    )
+
+
+def learnt_of(config: ml_collections.ConfigDict, split: Manifest, identity: str, sha256: str) -> str:
+    """A clip of this person that the run was trained on, under any name of theirs, or this very clip; empty: none."""
     only = set(config.data.identities)
     learnt = {
         name: entry
         for name, entry in split.clips.items()
         if entry.split == TRAIN and (not only or entry.identity in only)
     }
+    others = {name: (entry.identity, entry.sha256) for name, entry in learnt.items()}
     pairs = (*split.same_person, *same_person(config.data))
-    for name, clip in opened.items():
-        others = {other: (entry.identity, entry.sha256) for other, entry in learnt.items()}
-        asked = make_manifest(
-            {**others, "": (clip.meta.identity, digests[name])}, [clip.meta.identity], same_person=pairs
-        )
-        known = [other for other in learnt if asked.clips[other].split == TEST or learnt[other].sha256 == digests[name]]
-        if known:
-            raise JaxtalkError(
-                f"{clip.path}: {clip.meta.identity} is no stranger: the run was trained on {known[0]}; "
-                "name clips of somebody else"
-            )
-    return _views(
-        list(opened.values()), list(digests.values()), config.data.size, workdir / "cache", config.data.cache_bytes
-    )
+    asked = make_manifest({**others, "": (identity, sha256)}, [identity], same_person=pairs)
+    known = (name for name in learnt if asked.clips[name].split == TEST or learnt[name].sha256 == sha256)
+    return next(known, "")
+
+
+def run_split(config: ml_collections.ConfigDict, workdir: Path | str) -> Manifest:
+    """`split_by_person` of a run whose clips have been packed. Raises `JaxtalkError` where they have not."""
+    return split_by_person(_packed_already(config, Path(workdir)), workdir)
+
+
+def manifest_folders(file: Path) -> list[Path]:
+    """The folders, beside a manifest, of its clips to test on.
+
+    Raises:
+        JaxtalkError: no manifest, one that was changed, or without clips of held-out people.
+    """
+    manifest = Manifest.load(file)
+    names = [name for name, entry in manifest.clips.items() if entry.split == TEST]
+    if not names:
+        raise JaxtalkError(f"{file}: no clip of it is held out; name folders of clips instead")
+    return [file.parent / name for name in names]
 
 
 def split_by_person(config: ml_collections.ConfigDict, workdir: Path | str) -> Manifest:

@@ -9,11 +9,17 @@ would round to bfloat16.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxtalk.errors import JaxtalkError
+from jaxtalk.metrics.material import Material
+
+_BATCH = 8  # frames measured at once: bounds the memory, and every batch has the same shape
+MIN_SIZE = 11  # pixels, the largest window
 PSNR_CAP = 100.0  # dB, given to identical pictures
 _K1, _K2 = 0.01, 0.03  # Wang et al. 2004, for a data range of 1
 
@@ -89,3 +95,64 @@ def _region_mean(values: jax.Array, regions: jax.Array) -> jax.Array:
     weights = regions.astype(jnp.float32)
     total, count = jnp.sum(values * weights, axis=(-2, -1)), jnp.sum(weights, axis=(-2, -1))
     return jnp.where(count > 0, total / jnp.maximum(count, 1.0), jnp.nan)
+
+
+def by_region(
+    function: Callable[[jax.Array, jax.Array, jax.Array], jax.Array],
+) -> Callable[[Material], Mapping[str, np.ndarray]]:
+    """One of the functions above, on a row's frames in batches of one shape: {region: [F] float64}.
+
+    A value is NaN where a frame's region has no pixel, or for SSIM no window that fits in the frame. It raises
+    `JaxtalkError` where shapes differ, or frames are smaller than SSIM's window.
+    """
+
+    def measured(material: Material) -> Mapping[str, np.ndarray]:
+        assert material.truth is not None
+        truth, image, boxes = material.truth.frames, material.image.frames, material.boxes
+        if truth.shape != image.shape:
+            raise JaxtalkError(
+                f"metrics: truth is {truth.shape} and image {image.shape}; render at the size of the clip"
+            )
+        size = (int(truth.shape[1]), int(truth.shape[2]))
+        if min(size) < MIN_SIZE:
+            raise JaxtalkError(
+                f"metrics: frames of {size} are smaller than SSIM's window of {MIN_SIZE}; raise data.size"
+            )
+        parts = []
+        for start in range(0, len(truth), _BATCH):
+            index = np.minimum(
+                np.arange(start, start + _BATCH), len(truth) - 1
+            )  # the last batch repeats its last frame
+            regions = np.stack([_region(box if box is None else box[index], _BATCH, size) for box in boxes.values()])
+            reference, picture = (jnp.asarray(frames[index], jnp.float32) / 255 for frames in (truth, image))
+            parts.append(np.asarray(function(reference, picture, jnp.asarray(regions)), np.float64))
+        return dict(zip(boxes, np.concatenate(parts, axis=1)[:, : len(truth)], strict=True))
+
+    return measured
+
+
+def box_mask(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Pixels whose centre (column + 0.5, row + 0.5) lies in the box (x0, y0, x1, y1): [F, 4] -> [F, H, W] bool."""
+    x, y = np.arange(size[1]) + 0.5, np.arange(size[0]) + 0.5
+    x0, y0, x1, y1 = (np.asarray(boxes, np.float64)[:, i, None] for i in range(4))
+    inside_x, inside_y = (x >= x0) & (x < x1), (y >= y0) & (y < y1)
+    return inside_y[:, :, None] & inside_x[:, None, :]
+
+
+def _region(boxes: np.ndarray | None, count: int, size: tuple[int, int]) -> np.ndarray:
+    return np.ones((count, *size), bool) if boxes is None else box_mask(boxes, size)
+
+
+def quantised(frames: np.ndarray, first: int = 0) -> np.ndarray:
+    """Float pictures in [0, 1] as the 8 bits that a viewer gets: rounded, clipped; uint8 passes unchanged.
+
+    Raises `JaxtalkError` when a value is not finite, naming the frame; `first` is the number of the first.
+    """
+    if frames.dtype == np.uint8:
+        return frames
+    bad = ~np.isfinite(frames).reshape(len(frames), -1).all(axis=1)
+    if bad.any():
+        raise JaxtalkError(
+            f"render: frame {first + int(np.argmax(bad))} has values that are not finite; the run has diverged"
+        )
+    return np.round(255.0 * np.clip(frames, 0.0, 1.0)).astype(np.uint8)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from jaxtalk.errors import JaxtalkError
-from jaxtalk.evaluation.protocols import fewshot, self_driven
+from jaxtalk.evaluation.protocols import cross, fewshot, flip, heldout, reconstruct, self_driven
 from jaxtalk.evaluation.records import Protocol
 
-PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (self_driven.PROTOCOL, fewshot.PROTOCOL)}
+PROTOCOLS: dict[str, Protocol] = {
+    module.PROTOCOL.name: module.PROTOCOL for module in (self_driven, fewshot, heldout, cross, flip, reconstruct)
+}
 
 
 def load_protocol(name: str) -> Protocol:

@@ -8,7 +8,6 @@ scratch, two answers that need no learning, made of the same seconds, and the av
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,20 +17,27 @@ from jaxtalk.errors import JaxtalkError
 from jaxtalk.evaluation import baselines, controls
 from jaxtalk.evaluation.adaptation import Cell, adapted, check_adapts, forget
 from jaxtalk.evaluation.exhibits import evenly_spaced, film, film_frames, frames_of, mouths, repeated, shown
+from jaxtalk.evaluation.measuring import ClipMeasurements
 from jaxtalk.evaluation.protocols.fewshot_layout import TRUTH, control_row, layout, length_rows, row_of
-from jaxtalk.evaluation.records import ClipResult, FewShot, Protocol, Row, Settings, Subject
+from jaxtalk.evaluation.protocols.strangers import (
+    MIN_TEST_SECONDS,
+    clip_seconds,
+    frames_since_start,
+    needed_seconds,
+    stranger_clips,
+)
+from jaxtalk.evaluation.records import ClipResult, FewShot, Protocol, Row, Settings, Subject, Unreadable
 from jaxtalk.evaluation.rendering import check_size, drive_of, render
 from jaxtalk.input.clips import select_frames
 from jaxtalk.methods.api import Avatar, Run
-from jaxtalk.metrics import measure
+from jaxtalk.metrics import Suite
 from jaxtalk.progress import bar
 
-MIN_TEST_SECONDS = 0.4  # a clip needs as much behind the seconds that it is adapted to, and the gap
 _PANELS = ("truth", "adapted", "error", "before", "scratch", "audio_shifted", "copy", "mean")
 _MOUTHS = ("truth", "adapted", "audio_shifted", "copy")
 
 
-def unseen_clips(run: Run, method: Any, settings: Settings) -> Sequence[ClipView]:
+def unseen_clips(run: Run, method: Any, settings: Settings) -> Sequence[ClipView | Unreadable]:
     """The clips to adapt to: folders of the user's, or the run's held-out ones.
 
     Raises:
@@ -46,24 +52,13 @@ def unseen_clips(run: Run, method: Any, settings: Settings) -> Sequence[ClipView
         )
     if min(asked.seconds) <= 0 or min(asked.steps) < 0:
         raise JaxtalkError("--protocol=fewshot: --seconds must be above 0 and --steps no less than 0")
-    from jaxtalk.input import clips  # one place for tests and for runs
-
-    found: Sequence[ClipView]
-    if asked.clips:
-        found = clips.unseen_folders(run.config, run.workdir, [Path(folder) for folder in asked.clips])
-    else:
-        found = clips.held_out_clips(run.config, run.workdir)
-    if not found:
-        raise JaxtalkError(
-            f"{run.workdir}: nobody was held out (config.data.held_out is empty); "
-            "name clips of somebody else with --clips=FOLDER,FOLDER"
-        )
-    longest = max(_seconds(view) for view in found)
-    if longest < _needed(asked.seconds[0], settings):
+    found = stranger_clips(run, method, settings)
+    longest = max((clip_seconds(view) for view in found if not isinstance(view, Unreadable)), default=np.inf)
+    if longest < needed_seconds(asked.seconds[0], settings):
         raise JaxtalkError(
             f"the longest clip has {longest:.2f} s, and {asked.seconds[0]:g} s to adapt to, the gap of "
             f"{settings.guard_seconds:g} s and {MIN_TEST_SECONDS:g} s to test on need "
-            f"{_needed(asked.seconds[0], settings):g}; lower --seconds"
+            f"{needed_seconds(asked.seconds[0], settings):g}; lower --seconds"
         )
     return found
 
@@ -73,25 +68,13 @@ def _asked(settings: Settings) -> FewShot:
     return settings.fewshot
 
 
-def _seconds(view: ClipView) -> float:
-    """How long a clip lasts; its last frame lasts one median interval."""
-    times = view.track.time
-    return float(times[-1] - times[0] + (np.median(np.diff(times)) if len(times) > 1 else 0.0))
-
-
-def _needed(seconds: float, settings: Settings) -> float:
-    return seconds + settings.guard_seconds + MIN_TEST_SECONDS
-
-
 def split(view: ClipView, settings: Settings) -> tuple[dict[float, np.ndarray], np.ndarray]:
     """Frames to adapt to by seconds, of the lengths that the clip is long enough for, and the frames to test on.
 
     Those are what follows the longest of them and the gap, one set for all. Nothing to adapt to: nothing to test on.
     """
-    times = view.track.time
-    since = times - times[0] + 0.5 * (np.median(np.diff(times)) if len(times) > 1 else 0.0)
-    lasts = _seconds(view) + 1e-3
-    parts = {s: np.flatnonzero(since < s) for s in _asked(settings).seconds if _needed(s, settings) <= lasts}
+    since, lasts = frames_since_start(view), clip_seconds(view) + 1e-3
+    parts = {s: np.flatnonzero(since < s) for s in _asked(settings).seconds if needed_seconds(s, settings) <= lasts}
     if not parts:
         return {}, np.arange(0)
     return parts, np.flatnonzero(since >= max(parts) + settings.guard_seconds)
@@ -103,8 +86,8 @@ def evaluate_clip(subject: Subject, view: ClipView) -> ClipResult:
     parts, test = split(view, settings)
     tested = evenly_spaced(test, settings.max_frames)
     absent = {
-        f"{seconds:g} s": f"shorter than the {_needed(seconds, settings):g} s that {seconds:g} s to adapt to, the gap "
-        f"and {MIN_TEST_SECONDS:g} s to test on need"
+        f"{seconds:g} s": f"shorter than the {needed_seconds(seconds, settings):g} s that {seconds:g} s to adapt to, "
+        f"the gap and {MIN_TEST_SECONDS:g} s to test on need"
         for seconds in asked.seconds
         if seconds not in parts
     }
@@ -112,16 +95,19 @@ def evaluate_clip(subject: Subject, view: ClipView) -> ClipResult:
         nothing = np.arange(0)
         return ClipResult(view.name, view.meta.identity, nothing, nothing, {}, {}, [], {}, [], absent)
 
-    measured = _Measured(view, tested, keep=_panels(Cell(max(parts), asked.steps[-1])))
+    keep = _panels(Cell(max(parts), asked.steps[-1]))
+    measured = _Measured(subject.suite, view, tested, parts[max(parts)], keep)
     speeches = {"": controls.true_speech(view, subject.audio_feature),
                 "audio_shifted": controls.shifted_speech(view, subject.audio_feature)}  # fmt: skip
+    said = speeches[""]
+    measured.add(TRUTH.name, measured.truth, said)
     best: Avatar | None = None
     for seconds, train in parts.items():
         part = select_frames(view, train)
         nearest = train[baselines.nearest_frames(track.take(train), track.take(tested))]
         mean, copy = length_rows(seconds)
-        measured.add(mean, repeated(baselines.mean_frame(part), len(tested)))
-        measured.add(copy, frames_of(view, nearest))
+        measured.add(mean.name, repeated(baselines.mean_frame(part), len(tested)), said)
+        measured.add(copy.name, frames_of(view, nearest), said)
         cells = _cells(seconds, asked)
         if asked.fresh:
             for cell in cells:
@@ -130,7 +116,7 @@ def evaluate_clip(subject: Subject, view: ClipView) -> ClipResult:
             avatar = adapted(subject.trained, subject.method, part, cell)
             check_size(avatar, view)
             for row, frames in _rendered(subject, view, avatar, cell, tested, speeches):
-                measured.add(row, frames)
+                measured.add(row.name, frames, said)
             if not cell.from_scratch:
                 best = avatar  # in the end that of the longest part and of the most steps
 
@@ -150,25 +136,27 @@ def evaluate_clip(subject: Subject, view: ClipView) -> ClipResult:
         mouths=mouths(subject, view, tested, {name: images[name] for name in _MOUTHS if name in images}),
         videos=_videos(subject, view, best, test, note),
         absent=absent,
+        unmeasured=measured.unmeasured,
+        missing_faces=measured.missing_faces,
+        lips={row: measured.lips[row] for row in panels.values() if row in measured.lips},
         panels=panels,
     )
 
 
-class _Measured:
-    """Measurements of every row, and the pictures of the few that the page shows: all would not fit in memory."""
+class _Measured(ClipMeasurements):
+    """Keeps the pictures of the few rows that the page shows: all would not fit in memory."""
 
-    def __init__(self, view: ClipView, tested: np.ndarray, keep: Mapping[str, str]) -> None:
-        track = view.track
-        self._boxes = {"frame": None, "face": track.face_box[tested], "mouth": track.mouth_box[tested]}
-        self._truth, self._keep = frames_of(view, tested), keep
+    def __init__(
+        self, suite: Suite, view: ClipView, tested: np.ndarray, made_of: np.ndarray, keep: Mapping[str, str]
+    ) -> None:
+        super().__init__(suite, view, tested, made_of)
+        self._keep = keep
         self._images: dict[str, np.ndarray] = {}
-        self.values: dict[str, Any] = {}
-        self.add(TRUTH, self._truth)
 
-    def add(self, row: Row, frames: np.ndarray) -> None:
-        self.values[row.name] = measure(self._truth, frames, self._boxes)
-        if row.name in self._keep.values():
-            self._images[row.name] = frames
+    def add(self, row: str, frames: np.ndarray, speech: controls.Speech, has_truth: bool = True) -> None:
+        super().add(row, frames, speech, has_truth)
+        if row in self._keep.values():
+            self._images[row] = frames
 
     def exhibits(self) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         """Frames by panel, and which row each panel shows."""
@@ -233,7 +221,7 @@ def _videos(subject: Subject, view: ClipView, avatar: Avatar, test: np.ndarray, 
     if not len(index):
         return []
     with bar(f"film {view.name}", len(index)) as progress:
-        return film(subject, view, avatar, index, PROTOCOL.name, progress, note)
+        return film(subject, view, avatar, index, PROTOCOL.name, progress, note=note)
 
 
 PROTOCOL = Protocol(
