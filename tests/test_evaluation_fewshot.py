@@ -279,7 +279,7 @@ def test_tables_have_the_papers_layout_and_its_rows(outcome: Outcome) -> None:
     assert kinds["DFRF"] == kinds["NeRF"] == "published" and kinds["adapting, adapted"] == "adapted"
     assert not any(row["kind"] == "published" for table in (fewer, face) for row in table["rows"])
     text = (run / "eval/fewshot/table.md").read_text()
-    assert text == fewshot_tables.markdown(results) and expected in text and "29.32 / 0.916" in text
+    assert text.startswith(fewshot_tables.markdown(results)) and expected in text and "29.32 / 0.916" in text
     assert "| DFRF (published, another protocol: not comparable) |" in text
     for block in text.split("\n\n"):
         if block.startswith("|"):

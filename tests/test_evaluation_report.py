@@ -20,7 +20,7 @@ from jaxtalk.evaluation.report import embedded, write_protocol_report, write_run
 from jaxtalk.evaluation.results import formatted, read_results
 from jaxtalk.evaluation.runner import evaluate
 from jaxtalk.evaluation.summary import headline
-from jaxtalk.evaluation.tables import headline_markdown, paired_csv, values_csv
+from jaxtalk.evaluation.tables import markdown, paired_csv, values_csv
 from tests import listening_method
 from tests.fake_clip import write_fake_clip
 
@@ -120,9 +120,9 @@ def test_csv_and_markdown_hold_the_means(run: Path, results: dict[str, Any]) -> 
     assert float(clip[6]) == drop["clips"]["c1"]["mean"] and clip[5] == "p1"
     assert (run / "eval/self/paired.csv").read_text() == paired_csv(results)
     assert (run / "eval/self/table.csv").read_text() == values_csv(results)
-    markdown = headline_markdown(results)
-    assert formatted(results["values"]["ours"]["psnr/rgb"]["mouth"]["mean"], 2) in markdown
-    columns = {line.count("|") for line in markdown.split("\n\n")[0].splitlines()}
+    text = markdown(results)
+    assert formatted(results["values"]["ours"]["psnr/rgb"]["mouth"]["mean"], 2) in text
+    columns = {line.count("|") for line in text.split("\n\n")[1].splitlines()}
     assert columns == {11}
 
 

@@ -23,15 +23,23 @@ def line_chart(
     *,
     logarithmic: bool = False,
     markers: bool = False,
+    names: Sequence[str] = (),
 ) -> dict[str, str]:
     """Inline SVGs of curves {label: (x, y)}, "wide" for a page and "narrow" for a phone, with text of one size.
 
-    A y of None is a gap. At most four curves.
+    A y of None is a gap. At most four curves. `names`: x counts them, and their values are dots without a line.
     """
     if len(series) > len(_SERIES):
         raise ValueError(f"a chart holds {len(_SERIES)} curves, not {len(series)}")
     sizes = {"wide": (7.6, 2.7), "narrow": (3.7, 2.7)}
-    return {name: _draw(series, xlabel, ylabel, size, logarithmic, markers) for name, size in sizes.items()}
+    return {name: _draw(series, xlabel, ylabel, size, logarithmic, markers, names) for name, size in sizes.items()}
+
+
+def dot_chart(names: Sequence[str], series: Mapping[str, Sequence[float | None]], ylabel: str) -> dict[str, str]:
+    """Inline SVGs with a dot for each name and each of at most four series {label: a value a name}."""
+    places = list(map(float, range(len(names))))
+    lines = {label: (places, values) for label, values in series.items()}
+    return line_chart(lines, "", ylabel, markers=True, names=names)
 
 
 def _draw(
@@ -41,6 +49,7 @@ def _draw(
     size: tuple[float, float],
     logarithmic: bool,
     markers: bool,
+    names: Sequence[str],
 ) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -49,7 +58,13 @@ def _draw(
     axes = figure.add_subplot()
     for (label, (x, y)), color in zip(series.items(), _SERIES, strict=False):
         values = np.array([np.nan if value is None else value for value in y], np.float64)
-        axes.plot(x, values, color=color, label=label, linewidth=1.6, marker="o" if markers else "", markersize=3.2)
+        width, dot = (0.0, 5.0) if names else (1.6, 3.2)
+        marker = "o" if markers else ""
+        axes.plot(x, values, color=color, label=label, linewidth=width, marker=marker, markersize=dot)
+    if names:
+        axes.set_xticks(
+            range(len(names)), names, rotation=30 if len(names) > 4 else 0, ha="right" if len(names) > 4 else "center"
+        )
     if logarithmic:
         axes.set_yscale("log")
     _style(axes, xlabel, ylabel)

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxtalk.evaluation.metric_tables import markdown_table
 from jaxtalk.evaluation.results import formatted
 
 NOT_COMPARABLE = "published, another protocol: not comparable"
@@ -124,11 +125,12 @@ def by_identity(results: Mapping[str, Any]) -> dict[str, Any]:
     return {"columns": [f"minus {names[name]}, {_SHOWN[name]}" for name in variants], "rows": rows}
 
 
-def difference(pair: Mapping[str, Any] | None) -> str:
+def difference(pair: Mapping[str, Any] | None, digits: int = 2) -> str:
     """A paired difference with its standard error; a dash where there is none."""
     if pair is None:
         return "–"
-    return f"{formatted(pair['mean'], 2, signed=True)} ± {formatted(pair['standard_error'], 2)}"
+    error = "" if pair["standard_error"] is None else f" ± {formatted(pair['standard_error'], digits)}"
+    return f"{formatted(pair['mean'], digits, signed=True)}{error}"
 
 
 def markdown(results: Mapping[str, Any]) -> str:
@@ -137,7 +139,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     for table in paper_tables(results):
         marks = {"published": f" ({NOT_COMPARABLE})"}
         body = [[row["label"] + marks.get(row["kind"], ""), *row["cells"]] for row in table["rows"]]
-        lines += [f"**{table['title']}**", "", *_lines(["", *table["columns"]], body), ""]
+        lines += [f"**{table['title']}**", "", markdown_table(["", *table["columns"]], body), ""]
         lines += [table["caption"], ""] if table["caption"] else []
     labels = {row["name"]: row["label"] for row in results["rows"]}
     regions = results["regions"]
@@ -146,17 +148,11 @@ def markdown(results: Mapping[str, Any]) -> str:
          *(difference(results["paired"][pair["name"]]["psnr/rgb"][region]) for region in regions)]
         for pair in results["comparisons"]
     ]  # fmt: skip
-    lines += ["**Frame by frame: PSNR in dB ± standard error**", "", *_lines(["", *regions.values()], body), ""]
+    lines += ["**Frame by frame: PSNR in dB ± standard error**", "", markdown_table(["", *regions.values()], body), ""]
     people = by_identity(results)
     body = [[row["label"], *map(difference, row["cells"])] for row in people["rows"]]
     lines += [f"**Each person: {labels[results['subject_row']].lower()}**", ""]
-    lines += [*_lines(["", *people["columns"]], body), ""]
-    lines += [f"{name}: {reason}." for name, reason in results["absent"].items()]
+    lines += [markdown_table(["", *people["columns"]], body), ""]
     if results["settings"]["pose"] == "predicted":
         lines.append("Frames are rendered at the pose predicted from speech: PSNR and SSIM measure the pose, too.")
     return "\n".join(lines).rstrip() + "\n"
-
-
-def _lines(header: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    rows = ["| " + " | ".join(cells) + " |" for cells in (header, *body)]
-    return [rows[0], "|" + "---|" * len(header), *rows[1:]]

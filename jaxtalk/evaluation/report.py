@@ -18,8 +18,8 @@ import jinja2
 from PIL import Image
 
 from jaxtalk import __version__
-from jaxtalk.evaluation import fewshot_tables
-from jaxtalk.evaluation.charts import line_chart
+from jaxtalk.evaluation import fewshot_tables, metric_tables
+from jaxtalk.evaluation.charts import dot_chart, line_chart
 from jaxtalk.evaluation.results import formatted, read_results, write_text
 from jaxtalk.evaluation.statistics import clearly_above_zero
 from jaxtalk.evaluation.summary import headline, tiles
@@ -36,12 +36,15 @@ _PANELS = {
     "error": "Error",
     "before": "Before adaptation",
     "scratch": "From scratch",
+    "speech": "Its own speech",
+    "audio_own": "Its own speech",
+    "flipped": "Flipped pose",
     "audio_shifted": "Late speech",
     "nearest": "Nearest frame",
     "copy": "Nearest frame",
     "mean": "Mean frame",
 }
-_CHARTED = ("ours", "adapted", "audio_shifted", "scratch", "nearest", "copy")
+_CHARTED = ("ours", "adapted", "audio_shifted", "speech", "scratch", "nearest", "copy")
 
 
 def write_protocol_report(folder: str | Path) -> Path:
@@ -125,11 +128,16 @@ def _evaluation(folder: Path, page_folder: Path) -> dict[str, Any]:
         "clips": clips,
         "files": {name: _relative(folder / name, page_folder) for name in names},
         "labels": {row["name"]: row["label"] for row in results["rows"]},
+        "metric_tables": metric_tables.metric_tables(results),
+        "missing": metric_tables.missing(results),
+        "people_chart": _people_chart(results),
     }
     if results["protocol"] == "fewshot":
         people, tables = fewshot_tables.by_identity(results), fewshot_tables.paper_tables(results)
         found |= {"tables": tables, "people": people, "curve": _curve(results)}
         found["published"] = fewshot_tables.NOT_COMPARABLE
+    else:
+        found |= {"differences": metric_tables.differences(results), "by_clip": metric_tables.by_clip(results)}
     return found
 
 
@@ -137,12 +145,13 @@ def _exhibits(folder: Path, results: dict[str, Any], name: str) -> dict[str, Any
     """Pictures, close-ups and chart of a clip; none of a clip that was too short to test."""
     clip = results["clips"][name]
     if not clip["frames"]:
-        return {"pictures": [], "mouths": {}, "chart": {}}
+        return {"pictures": [], "mouths": {}, "chart": {}, "lips": {}}
     rows = [_PANELS[row].lower() for row in clip["mouths"]["rows"]]
     return {
         "pictures": [_picture(folder, results, name, picture) for picture in clip["pictures"]],
         "mouths": {"data": embedded(folder / clip["mouths"]["path"]), "rows": rows},
         "chart": _chart(results, name),
+        "lips": _lips(results, name),
     }
 
 
@@ -155,7 +164,8 @@ def _picture(folder: Path, results: dict[str, Any], clip: str, picture: dict[str
         if panel not in picture["files"]:
             continue
         row = names.get(panel, panel)
-        value = frames[row][metric]["mouth"][picture["position"]] if row in frames and row != "truth" else None
+        mouth = frames.get(row, {}).get(metric, {}).get("mouth") if row != "truth" else None
+        value = mouth[picture["position"]] if mouth else None
         data = embedded(folder / picture["files"][panel])
         panels.append({"label": label, "row": panel, "data": data, "value": value})
     return {**picture, "panels": panels}
@@ -177,17 +187,53 @@ def _data_uri(image: Image.Image) -> str:
 
 
 def _chart(results: dict[str, Any], clip: str) -> dict[str, str]:
-    """Mouth PSNR over time: ours with the true speech, with the wrong one, and the best copy."""
-    metric = next(iter(results["metrics"]))
-    facts, labels = results["clips"][clip], {row["name"]: row["label"] for row in results["rows"]}
-    names = facts.get("panels", {})
-    shown = {panel: names.get(panel, panel) for panel in _CHARTED}
+    """Mouth PSNR over time: ours with the true speech, with the wrong one, and the best copy; none without a truth."""
+    metric = next(iter(results["metrics"]), "")
+    facts = results["clips"][clip]
     series = {
-        _PANELS[panel] if names else labels[row]: (facts["times"], facts["per_frame"][row][metric]["mouth"])
-        for panel, row in shown.items()
-        if row in facts["per_frame"]
+        label: (facts["times"], facts["per_frame"][row][metric]["mouth"])
+        for row, label in _drawn(results, facts, _CHARTED)
+        if "mouth" in facts["per_frame"].get(row, {}).get(metric, {})
     }
+    if not series:
+        return {}
     return line_chart(series, "time in the clip, s", "PSNR of the mouth, dB", markers=len(facts["times"]) <= 60)
+
+
+def _lips(results: dict[str, Any], clip: str) -> dict[str, str]:
+    """How wide the mouth opens over time, in truth and render; nothing where nobody looked for faces."""
+    facts = results["clips"][clip]
+    found = [pair for pair in _drawn(results, facts, ("truth", *_CHARTED[:4])) if pair[0] in facts["lips"]]
+    series = {label: (facts["times"], facts["lips"][row]) for row, label in found}
+    if len(series) < 2:
+        return {}
+    return line_chart(series, "time in the clip, s", "lip opening / eye distance", markers=len(facts["times"]) <= 60)
+
+
+def _drawn(results: dict[str, Any], facts: dict[str, Any], panels: Sequence[str]) -> list[tuple[str, str]]:
+    """(row, label) of the panels that a clip has."""
+    names, labels = facts.get("panels", {}), {row["name"]: row["label"] for row in results["rows"]}
+    rows = {panel: names.get(panel, panel) for panel in panels}
+    return [(row, _PANELS[panel] if names else labels[row]) for panel, row in rows.items() if row in labels]
+
+
+def _people_chart(results: dict[str, Any]) -> dict[str, str]:
+    """PSNR of each person's mouth: ours, and what it must beat; nothing of a single person."""
+    metric, rows = next(iter(results["metrics"]), ""), {row["name"]: row for row in results["rows"]}
+    subject = rows[results["subject_row"]]
+    wanted = [subject["name"]] + [
+        row["name"]
+        for row in rows.values()
+        if row["kind"] == "baseline" and row["seconds"] == subject["seconds"] and row["name"] != "plate"
+    ]
+    cells = {row: results["values"][row].get(metric, {}).get("mouth") for row in wanted}
+    found = {rows[row]["label"]: cell["identities"] for row, cell in cells.items() if cell}
+    people = list(next(iter(found.values()), {}))
+    if len(people) < 2:
+        return {}
+    return dot_chart(
+        people, {label: [values.get(p) for p in people] for label, values in found.items()}, "PSNR of the mouth, dB"
+    )
 
 
 def _curve(results: dict[str, Any]) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxtalk.evaluation import fewshot_tables
+from jaxtalk.evaluation import fewshot_tables, metric_tables
 from jaxtalk.evaluation.results import formatted, write_text
 
 
@@ -25,8 +25,8 @@ def write_results(path: Path, results: Mapping[str, Any]) -> None:
 def markdown(results: Mapping[str, Any]) -> str:
     """What an evaluation found, as Markdown tables in the layout of its protocol."""
     if results["protocol"] == "fewshot":
-        return fewshot_tables.markdown(results)
-    return headline_markdown(results)
+        return f"{fewshot_tables.markdown(results)}\n{metric_tables.markdown(results)}"
+    return f"{metric_tables.markdown(results)}\n{_compared(results)}\n"
 
 
 def values_csv(results: Mapping[str, Any]) -> str:
@@ -61,22 +61,21 @@ def paired_csv(results: Mapping[str, Any]) -> str:
     return buffer.getvalue()
 
 
-def headline_markdown(results: Mapping[str, Any]) -> str:
-    """The means of every row, and what each control costs, as Markdown tables."""
-    columns = [(m, r) for m in results["metrics"] for r in results["regions"]]
-    header = ["", *(f"{results['metrics'][m]['label']} {results['regions'][r].lower()}" for m, r in columns)]
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    for row in results["rows"]:
-        cells = [
-            formatted(results["values"][row["name"]][m][r]["mean"], results["metrics"][m]["digits"]) for m, r in columns
-        ]
-        lines.append("| " + " | ".join([row["label"], *cells]) + " |")
+def _compared(results: Mapping[str, Any]) -> str:
+    """What each other row costs, of the metrics of whole pictures, as a Markdown table."""
     metric = next(iter(results["metrics"]))
-    unit = results["metrics"][metric]["unit"]
-    lines += ["", f"| ours minus | region | {unit} | standard error | frames above 0 |", "|---|---|---|---|---|"]
+    facts = results["metrics"][metric]
+    digits, body = facts["digits"], []
     for row in results["rows"]:
         for region, pair in results["paired"].get(row["name"], {}).get(metric, {}).items():
-            cells = [row["label"], results["regions"][region], formatted(pair["mean"], 2, signed=True),
-                     formatted(pair["standard_error"], 2), f"{pair['positive']} / {pair['frames']}"]  # fmt: skip
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+            cells = (formatted(pair["mean"], digits, signed=True), formatted(pair["standard_error"], digits))
+            body.append([row["label"], results["regions"][region], *cells, f"{pair['positive']} / {pair['frames']}"])
+    subject = next(row["label"] for row in results["rows"] if row["name"] == results["subject_row"])
+    header = [
+        f"{subject} minus",
+        "region",
+        f"{facts['label']} {facts['unit']}".strip(),
+        "standard error",
+        "frames above 0",
+    ]
+    return metric_tables.markdown_table(header, body)

@@ -249,7 +249,8 @@ def adapt_stage(config: FewShotConfig, steps: int, from_scratch: bool) -> FieldS
     if not config.model.listens:  # what is rendered is what was trained: smoothed from the start, or never
         settings = dataclasses.replace(settings, attention_start=0 if smooths(config) else _NEVER)
     if from_scratch:
-        taken = ("learning_rate", "speech_factor", "warp_factor", "motion_noise", "mouth_share", "face_share")
+        taken = ("learning_rate", "speech_factor", "speech_weight", "tracked_share", "warp_factor", "motion_noise")
+        taken += ("mouth_share", "face_share")
         settings = dataclasses.replace(settings, **{name: getattr(config.stages.field, name) for name in taken})
         return FieldStage("adapt", config, settings, own_statistics=True)
     names = nnx.eval_shape(lambda: all_networks(config.model, jax.random.key(0)))
