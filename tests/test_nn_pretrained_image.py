@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import jax
@@ -18,8 +17,8 @@ from jaxtalk.weights import layouts
 from jaxtalk.weights.convert import convert, full_shapes
 from jaxtalk.weights.converted import put
 from tests.goldens import drawn
+from tests.pretrained_case import GOLDEN, published
 
-GOLDEN = Path(__file__).parent / "goldens" / "image_networks.npz"
 TOLERANCE = 1e-4
 PARAMETERS = {
     "alexnet": 2_469_696,
@@ -39,17 +38,10 @@ def golden() -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def published(golden: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """A state dict with every key and shape of the published file; classifiers, which nobody reads, take no room."""
-    shapes = {key: tuple(shape) for key, shape in json.loads(str(golden["manifests"]))[name].items()}
-    read = {key: shape for key, shape in shapes.items() if not key.startswith(("classifier", "fc.weight"))}
-    return {key: np.broadcast_to(np.float32(0), shape) for key, shape in shapes.items()} | drawn.weights(read)
-
-
 def network(golden: dict[str, np.ndarray], name: str) -> nnx.Module:
     layout = layouts.find(name)
     built = nnx.eval_shape(lambda: layout.network(nnx.Rngs(0)))
-    put(built, convert(built, published(golden, name), layout, name), name)
+    put(built, convert(built, published(name), layout, name), name)
     return built
 
 
@@ -75,7 +67,7 @@ def test_alexnet(golden: dict[str, np.ndarray]) -> None:
 
 def vgg(golden: dict[str, np.ndarray], depth: int, taps: tuple[str, ...]) -> Vgg:
     built = nnx.eval_shape(lambda: Vgg(depth, taps, rngs=nnx.Rngs(0)))
-    put(built, convert(built, published(golden, f"vgg{depth}"), layouts.find(f"vgg{depth}"), "vgg"), "vgg")
+    put(built, convert(built, published(f"vgg{depth}"), layouts.find(f"vgg{depth}"), "vgg"), "vgg")
     return built
 
 
@@ -134,9 +126,9 @@ def test_the_released_disentangler_separates_the_mouth(real_data: Path, tmp_path
 
 
 @pytest.mark.parametrize("name", [name for name in PARAMETERS if not name.startswith("lpips")])
-def test_cut_and_foreign_files_are_refused(golden: dict[str, np.ndarray], name: str) -> None:
+def test_cut_and_foreign_files_are_refused(name: str) -> None:
     shapes, layout = full_shapes(layouts.find(name)), layouts.find(name)
-    whole = {key: np.broadcast_to(np.float32(1), value.shape) for key, value in published(golden, name).items()}
+    whole = {key: np.broadcast_to(np.float32(1), value.shape) for key, value in published(name).items()}
     convert(shapes, whole, layout, "whole.pth")
     last = [key for key in whole if not key.startswith(("classifier", "fc.")) and "num_batches" not in key][-1]
     with pytest.raises(JaxtalkError, match=rf"cut\.pth: not a whole file of {name}; keys 1 missing: {last}"):
@@ -147,8 +139,8 @@ def test_cut_and_foreign_files_are_refused(golden: dict[str, np.ndarray], name: 
         convert(shapes, {**whole, last: np.ones((3, 1))}, layout, "other.pth")
 
 
-def test_vgg16_is_not_vgg19(golden: dict[str, np.ndarray]) -> None:
-    state = {key: np.broadcast_to(np.float32(1), v.shape) for key, v in published(golden, "vgg19").items()}
+def test_vgg16_is_not_vgg19() -> None:
+    state = {key: np.broadcast_to(np.float32(1), v.shape) for key, v in published("vgg19").items()}
     with pytest.raises(
         JaxtalkError, match=r"not a whole file of vgg16; keys 6 missing: features\.17.* 12 not of this network"
     ):

@@ -1,0 +1,67 @@
+"""Frames through a network: batches of one size, split over the devices of this process like those of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jaxtalk.errors import JaxtalkError
+
+BATCH = 8  # frames at once: bounds the memory, and everything is compiled once per size of frame
+
+
+class Batched:
+    """`function(network, *pictures)` for any number of frames, as one NumPy array [F, ...].
+
+    Args:
+      network: its parameters lie once on every device.
+      function: of pictures [B, H, W, 3] float32 in [0, 1] to values [B, ...]. It sees frames that repeat the last one
+        where F is no multiple of B, so no value may depend on other frames.
+      batch: frames at once, rounded up to a multiple of the devices.
+
+    A call takes one or more arrays of frames of equal length, [F, H, W, 3] uint8, or float32 in [0, 1]. Raises
+    `JaxtalkError` for arrays of other kinds, of different lengths, or without a frame.
+    """
+
+    def __init__(self, network: nnx.Module, function: Callable[..., jax.Array], batch: int = BATCH) -> None:
+        devices = jax.local_devices()
+        mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+        self.batch = -(-batch // len(devices)) * len(devices)
+        self._rows = NamedSharding(mesh, PartitionSpec("data"))
+        graph, state = nnx.split(network)
+        self._state = jax.device_put(nnx.to_pure_dict(state), NamedSharding(mesh, PartitionSpec()))
+
+        def run(state: Any, *pictures: jax.Array) -> jax.Array:
+            return function(nnx.merge(graph, state), *(_unit_range(picture) for picture in pictures))
+
+        self._run = jax.jit(run)
+
+    def __call__(self, *frames: np.ndarray) -> np.ndarray:
+        count = _check(frames)
+        values = []
+        for start in range(0, count, self.batch):
+            index = np.minimum(np.arange(start, start + self.batch), count - 1)
+            rows = [jax.device_put(np.asarray(part[index]), self._rows) for part in frames]
+            values.append(self._run(self._state, *rows))
+        return np.concatenate([np.asarray(value) for value in values])[:count]
+
+
+def _unit_range(pictures: jax.Array) -> jax.Array:
+    return pictures.astype(jnp.float32) / 255 if pictures.dtype == jnp.uint8 else pictures
+
+
+def _check(frames: tuple[np.ndarray, ...]) -> int:
+    kinds = {part.dtype for part in frames}
+    if not kinds <= {np.dtype(np.uint8), np.dtype(np.float32)} or any(part.ndim != 4 for part in frames):
+        told = " and ".join(f"{part.dtype} {part.shape}" for part in frames)
+        raise JaxtalkError(f"metrics: frames are {told}; give uint8, or float32 in [0, 1], of [F, H, W, 3]")
+    counts = {len(part) for part in frames}
+    if len(counts) != 1 or 0 in counts:
+        raise JaxtalkError(f"metrics: {' and '.join(str(len(part)) for part in frames)} frames; give as many of each")
+    return counts.pop()
