@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.nn.pretrained.syncnet import SyncNet
 from jaxtalk.nn.pretrained.wav2lip_expert import Wav2LipExpert
-from jaxtalk.nn.pretrained.wav2vec2 import Wav2Vec2, Wav2Vec2Config
+from jaxtalk.nn.pretrained.wav2vec2 import Wav2Vec2, Wav2Vec2Config, token_count
 from jaxtalk.weights import layouts
 from jaxtalk.weights.convert import Layout, convert, full_shapes
 from jaxtalk.weights.converted import put
@@ -103,11 +103,25 @@ def test_wav2vec2_equals_torch() -> None:
     _compare("wav2vec2_small", {f"tap{index}": tap for index, tap in enumerate(taps)})
 
 
+def test_filling_behind_the_sound_changes_nothing() -> None:
+    network = _loaded(_small_wav2vec2, weights(MANIFESTS["wav2vec2_small"]), wav2vec2.WAV2VEC2_BASE)
+    samples = uniform("wav2vec2 samples", (2, 4000), -1.7, 1.7)
+    filled = np.stack([samples[0], np.r_[samples[1, :2500], np.full(1500, 9.0, np.float32)]])
+    taps = nnx.jit(lambda network, samples, lengths: network.taps(samples, lengths))
+    together = taps(network, filled, np.array([4000, 2500]))
+    alone = [taps(network, samples[:1], np.array([4000])), taps(network, samples[1:, :2500], np.array([2500]))]
+    for index, value in enumerate(together):
+        for row, tokens in ((0, 12), (1, 7)):
+            expected = alone[row][index][0]
+            assert len(expected) == tokens
+            np.testing.assert_allclose(value[row, :tokens], expected, atol=1e-5 * float(jnp.abs(expected).max()))
+
+
 @pytest.mark.parametrize(("samples", "tokens"), [(16000, 49), (3200, 9), (3280, 10), (400, 1), (719, 1), (720, 2)])
 def test_wav2vec2_tokens(samples: int, tokens: int) -> None:
     """Metrics card, section 5, and card s3d_nerf 5.3: 640 N samples give 2 N - 1 tokens, 80 more give 2 N."""
     shape = nnx.eval_shape(lambda: _small_wav2vec2(nnx.Rngs(0))(jnp.zeros((1, samples)))).shape
-    assert shape == (1, tokens, 48) and tokens == (samples - 400) // 320 + 1
+    assert shape == (1, tokens, 48) and tokens == token_count(samples)
 
 
 def test_wav2vec2_files_in_all_their_spellings() -> None:

@@ -12,6 +12,8 @@ anything. Sound outside the recording is zero.
     mel         `num_channels` log-mel bands
     deepspeech  an array [F, 16, 29] that the user made, 25 windows a second (AD-NeRF's aud.npy, card gdrf.md A.1)
     atc         12 cepstra in windows of 28 rows, 100 a second, as GDRF's audio network reads them (`jaxtalk.audio.atc`)
+    wav2vec2    768 hidden states of a network that reads all of the recording (`jaxtalk.audio.wav2vec2`), or an array
+                [T, 768] of them that the user made, 50 a second; placed as mfcc and mel are
 
 A row of mfcc and mel is the mean over two analysis frames of 25 ms, 10 ms apart (1 / (4 rate) before and after the
 row's centre), that is 100 analysis frames a second. All are scaled by constants that never depend on the recording,
@@ -29,12 +31,14 @@ from pathlib import Path
 import numpy as np
 import scipy.fft
 
-from jaxtalk.audio import atc
+from jaxtalk.audio import atc, wav2vec2
 from jaxtalk.audio.spectrum import SAMPLE_RATE, mel_filters, power_spectra, resampled
 from jaxtalk.clip import ClipView
 from jaxtalk.errors import JaxtalkError
+from jaxtalk.weights import WeightsAbsent
 
-FEATURES = ("mfcc", "mel", "deepspeech", "atc")
+FEATURES = ("mfcc", "mel", "deepspeech", "atc", "wav2vec2")
+STORED = ("deepspeech", "wav2vec2")  # may lie in a clip as features/NAME.npy
 STORED_RATE = 25.0  # windows of a stored array per second, number i centred at i / 25 s: as DeepSpeech's recipe has it
 STORED_WINDOW, STORED_STRIDE = 16, 2  # rows of a stored window, and from one window to the next
 STORED_SLACK = 5  # a stored array may end this many windows before the video does (recipes differ in how they pad)
@@ -44,11 +48,18 @@ _MFCC_BANDS = 40
 _SILENCE = 1e-8
 
 
+_OWN = {  # channels, rows and rows a second, where they are not 29, 16 and 50
+    "atc": (atc.CHANNELS, atc.WINDOW, float(atc.RATE)),
+    "wav2vec2": (wav2vec2.CHANNELS, 16, wav2vec2.RATE),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class FeatureSpec:
     """What speech looks like to a system: windows [window, num_channels] of rows, `rate` rows per second.
 
-    What is left 0 takes the feature's own value: 29 channels, 16 rows, 50 a second; those of `atc` are fixed.
+    What is left 0 takes the feature's own value: 29 channels (wav2vec2: 768), 16 rows, 50 a second; those of `atc` are
+    fixed.
     """
 
     name: str = "mfcc"
@@ -61,7 +72,7 @@ class FeatureSpec:
             raise JaxtalkError(
                 f"audio feature {self.name!r} is unknown; set config.data.audio_feature to one of {', '.join(FEATURES)}"
             )
-        own = (atc.CHANNELS, atc.WINDOW, float(atc.RATE)) if self.name == "atc" else (29, 16, 50.0)
+        own = _OWN.get(self.name, (29, 16, 50.0))
         for field, value in zip(("num_channels", "window", "rate"), own, strict=True):
             object.__setattr__(self, field, getattr(self, field) or value)
         if self.name == "atc" and (self.num_channels, self.window, self.rate) != own:
@@ -69,8 +80,17 @@ class FeatureSpec:
                 f"audio feature atc has 12 channels in windows of 28 rows at 100 a second, not {self.num_channels} in "
                 f"{self.window} at {self.rate:g}; set config.data.audio_feature to another"
             )
+        if self.name == "wav2vec2" and self.num_channels != own[0]:
+            raise JaxtalkError(
+                f"audio feature wav2vec2 has {own[0]} channels, not {self.num_channels}; set that number"
+            )
         if self.name == "mfcc" and not 1 <= self.num_channels <= _MFCC_BANDS:
             raise JaxtalkError(f"mfcc has 1 to {_MFCC_BANDS} channels, not {self.num_channels}")
+
+    @property
+    def local(self) -> bool:
+        """Whether a window looks at the sound around its frame alone; otherwise it needs the whole recording."""
+        return self.name != "wav2vec2"
 
 
 def audio_windows(
@@ -88,14 +108,22 @@ def audio_windows(
         sample_rate: of `samples`, Hz; sound of another rate than 16 kHz is resampled.
         times: [F] seconds on the axis of the sound, in any order, also outside it.
         stored: [T, 16, num_channels] for `deepspeech`, 25 windows a second (`load_stored`, `ClipView.feature`). A
-            spec with longer windows gets them from the neighbours', which overlap in all rows but two.
+            spec with longer windows gets them from the neighbours', which overlap in all rows but two. For `wav2vec2`
+            tokens [T, 768], 50 a second; without them they are computed, of `samples`, which is all of the recording.
 
     Raises:
+        WeightsAbsent: `wav2vec2` has to be computed, and its network is not on this machine.
         JaxtalkError: the stored array is absent, of another shape, or too short for `times`.
     """
     times = np.asarray(times, np.float64)
     if spec.name == "deepspeech":
         return _stored_windows(spec, times, stored)
+    if spec.name == "wav2vec2":
+        if stored is None:
+            values = wav2vec2.tokens(samples, sample_rate)
+        else:
+            values = wav2vec2.stored_tokens(stored, times, "features/wav2vec2.npy")
+        return wav2vec2.token_windows(values, times, spec.window, spec.rate)
     if spec.name == "atc":
         return atc.atc_windows(samples, sample_rate, times)
     offsets = (np.arange(spec.window) - (spec.window - 1) / 2) / spec.rate
@@ -110,17 +138,22 @@ def audio_windows(
 
 def clip_windows(spec: FeatureSpec, clip: ClipView) -> np.ndarray:
     """Windows [F, window, num_channels] of all frames of a clip."""
-    stored = clip.feature(spec.name) if spec.name == "deepspeech" else None
+    stored = clip.feature(spec.name) if spec.name in STORED else None
     if spec.name == "deepspeech" and stored is None:
         raise JaxtalkError(f"clip {clip.name}: features/deepspeech.npy is missing; add it, or use audio_feature=mfcc")
     try:
         return audio_windows(spec, clip.audio(), clip.meta.sample_rate, clip.track.time, stored)
+    except WeightsAbsent as error:
+        raise WeightsAbsent(f"clip {clip.name}: {error}; or add features/{spec.name}.npy") from error
     except JaxtalkError as error:
         raise JaxtalkError(f"clip {clip.name}: {error}") from error
 
 
 def load_stored(path: str | Path, spec: FeatureSpec) -> np.ndarray:
-    """Reads a stored feature file [T, 16, num_channels] (.npy). Raises `JaxtalkError` naming the file."""
+    """Reads a stored feature file (.npy): [T, 16, num_channels], of wav2vec2 [T, 768].
+
+    Raises `JaxtalkError` naming the file.
+    """
     try:
         array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -132,6 +165,9 @@ def load_stored(path: str | Path, spec: FeatureSpec) -> np.ndarray:
 
 
 def _check_stored(spec: FeatureSpec, array: np.ndarray, where: str) -> None:
+    if spec.name == "wav2vec2":
+        wav2vec2.check_stored(array, where)
+        return
     expected = (STORED_WINDOW, spec.num_channels)
     if array.ndim != 3 or array.shape[1:] != expected or not len(array):
         raise JaxtalkError(

@@ -1,23 +1,26 @@
 """wav2vec2-base (Baevski et al., NeurIPS 2020): speech at 16 kHz to 50 vectors a second (metrics card, section 5).
 
-The encoder normalises after each sum (post-norm); GELU is exact; there is no attention mask: give one utterance.
+The encoder normalises after each sum (post-norm); GELU is exact. The published network knows no mask: here sound may
+be filled up behind its end, and the tokens of the sound are as if it were not.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 HOP, SPAN = 320, 400  # samples from token to token, and under one token
 _EXACT = jax.lax.Precision.HIGHEST
 _EPSILON = 1e-5
 _gelu = functools.partial(jax.nn.gelu, approximate=False)
+_Count = TypeVar("_Count", int, jax.Array)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +40,8 @@ class Wav2Vec2(nnx.Module):
     """The last hidden states [batch, tokens, 768] of normalised sound [batch, samples]; 94,371,712 parameters.
 
     N samples give (N - 400) // 320 + 1 tokens, and token k is made of the samples 320 k .. 320 k + 399. The sound has
-    mean 0 and variance 1 over the utterance (`jaxtalk.audio.wav2vec2`).
+    mean 0 and variance 1 over the utterance (`jaxtalk.audio.wav2vec2`). Where `lengths` [batch] are given, what lies
+    behind them is filling, and tokens that reach into it mean nothing.
     """
 
     def __init__(self, config: Wav2Vec2Config | None = None, *, rngs: nnx.Rngs) -> None:
@@ -55,28 +59,42 @@ class Wav2Vec2(nnx.Module):
         self.norm = _norm(config.width, rngs)
         self.layers = nnx.List([_Layer(config, rngs) for _ in range(config.layers)])
 
-    def __call__(self, samples: Float[Array, "batch samples"]) -> Float[Array, "batch tokens width"]:
-        return self.taps(samples)[-1]
+    def __call__(
+        self, samples: Float[Array, "batch samples"], lengths: Int[Array, " batch"] | None = None
+    ) -> Float[Array, "batch tokens width"]:
+        return self.taps(samples, lengths)[-1]
 
-    def taps(self, samples: Float[Array, "batch samples"]) -> list[jax.Array]:
+    def taps(
+        self, samples: Float[Array, "batch samples"], lengths: Int[Array, " batch"] | None = None
+    ) -> list[jax.Array]:
         """Convolutions' output, projected, with positions and normalised, and then each layer's output."""
-        features = self.features(samples)
+        if lengths is None:
+            lengths = jnp.full(samples.shape[:1], samples.shape[1])
+        features = self.features(samples, lengths)
         x = self.projection(self.projection_norm(features))
         taps = [features, x]
-        x = self.norm(x + self.position(x))
+        real = jnp.arange(x.shape[1]) < token_count(lengths)[:, None]
+        x = self.norm(x + self.position(jnp.where(real[..., None], x, 0)))
         taps.append(x)
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, real)
             taps.append(x)
         return taps
 
-    def features(self, samples: Float[Array, "batch samples"]) -> Float[Array, "batch tokens channels"]:
+    def features(
+        self, samples: Float[Array, "batch samples"], lengths: Int[Array, " batch"]
+    ) -> Float[Array, "batch tokens channels"]:
         """The seven convolutions."""
         x = samples[..., None]
         for index, conv in enumerate(self.convs):
             x = conv(x)
-            x = _gelu(x if index else self.conv_norm(x))
+            x = _gelu(x if index else self.conv_norm(x, (lengths - KERNELS[0]) // STRIDES[0] + 1))
         return x
+
+
+def token_count(samples: _Count) -> _Count:
+    """Tokens of that many samples, at least 400."""
+    return (samples - SPAN) // HOP + 1
 
 
 class _NormOverTime(nnx.Module):
@@ -86,8 +104,12 @@ class _NormOverTime(nnx.Module):
         self.scale = nnx.Param(jnp.ones(channels))
         self.bias = nnx.Param(jnp.zeros(channels))
 
-    def __call__(self, x: Float[Array, "batch time channels"]) -> Float[Array, "batch time channels"]:
-        mean, variance = x.mean(axis=1, keepdims=True), x.var(axis=1, keepdims=True)
+    def __call__(
+        self, x: Float[Array, "batch time channels"], lengths: Int[Array, " batch"]
+    ) -> Float[Array, "batch time channels"]:
+        share = (jnp.arange(x.shape[1]) < lengths[:, None])[..., None] / lengths[:, None, None]
+        mean = jnp.sum(x * share, axis=1, keepdims=True)
+        variance = jnp.sum(jnp.square(x - mean) * share, axis=1, keepdims=True)
         return (x - mean) * jax.lax.rsqrt(variance + _EPSILON) * self.scale[...] + self.bias[...]
 
 
@@ -128,17 +150,18 @@ class _Layer(nnx.Module):
         self.final_norm = _norm(config.width, rngs)
         self.heads = config.heads
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        x = self.attention_norm(x + self._attended(x))
+    def __call__(self, x: jax.Array, real: jax.Array) -> jax.Array:
+        x = self.attention_norm(x + self._attended(x, real))
         return self.final_norm(x + self.outer(_gelu(self.inner(x))))
 
-    def _attended(self, x: jax.Array) -> jax.Array:
+    def _attended(self, x: jax.Array, real: jax.Array) -> jax.Array:
         batch, tokens, width = x.shape
         size = width // self.heads
         query, key, value = (
             part(x).reshape(batch, tokens, self.heads, size) for part in (self.query, self.key, self.value)
         )
         scores = jnp.einsum("bqhs,bkhs->bhqk", query * size**-0.5, key, precision=_EXACT)
+        scores = jnp.where(real[:, None, None], scores, -jnp.inf)
         mixed = jnp.einsum("bhqk,bkhs->bqhs", jax.nn.softmax(scores, axis=-1), value, precision=_EXACT)
         return self.out(mixed.reshape(batch, tokens, width))
 
