@@ -212,7 +212,7 @@ def bench(config: str, size: int | None, seconds: float, clip: Path | None, out:
 
 @main.group()
 def weights() -> None:
-    """Pretrained files: list them, get one."""
+    """Pretrained files: list, get, convert and check them."""
 
 
 @weights.command("list", cls=_Verb, examples="jaxtalk weights list")
@@ -232,11 +232,15 @@ def weights_list() -> None:
     Console().print(table)
 
 
-@weights.command("get", cls=_Verb, examples="jaxtalk weights get ict_facekit\njaxtalk weights get face_landmarker")
+@weights.command(
+    "get",
+    cls=_Verb,
+    examples="jaxtalk weights get ict_facekit\njaxtalk weights get lpips_alex --from alex.pth",
+)
 @click.argument("name")
 @click.option("--from", "source", help="A file or folder of yours, or another URL, in place of the published one.")
 def weights_get(name: str, source: str | None) -> None:
-    """Put the pretrained file NAME into the cache, its hash checked."""
+    """Put the pretrained file NAME into the cache: its hash checked, a network's file converted."""
     from jaxtalk.weights import get
 
     click.echo(get(name, source=source))
@@ -256,3 +260,44 @@ def _read_consent(path: Path | None) -> dict[str, Any]:
     if not isinstance(consent, dict):
         raise JaxtalkError(f'{path}: expected an object such as {{"subject": "Anna", "scope": "research"}}')
     return consent
+@weights.command(
+    "convert",
+    cls=_Verb,
+    examples="jaxtalk weights convert iresnet50 backbone.pth\njaxtalk weights convert vgg16 vgg16.pth --out vgg16.npz",
+)
+@click.argument("name")
+@click.argument("file", type=_FILE)
+@click.option("--out", type=_FILE, help="The npz to write; the cache's when not given.")
+def weights_convert(name: str, file: Path, out: Path | None) -> None:
+    """Turn FILE with the weights of the network NAME (torch, safetensors or npz) into ours.
+
+    Code in the file is never run. Every array has to be there, of the right shape, and none may be left over.
+    """
+    from jaxtalk.weights import check, convert_file
+
+    path = convert_file(name, file, out)
+    click.echo(f"{path}: {check(name, path)}")
+
+
+@weights.command("check", cls=_Verb, examples="jaxtalk weights check\njaxtalk weights check vgg16 lpips_vgg")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+def weights_check(names: tuple[str, ...]) -> None:
+    """Read files of the cache again: whole, finite, of the right shapes, and what they were made of.
+
+    Without a NAME all that are here. Exit code 2 when one of them is damaged or absent.
+    """
+    from jaxtalk.weights import REGISTER, cache_folder, check
+
+    here = tuple(name for name, entry in REGISTER.items() if (cache_folder() / entry.file).is_file())
+    if not names and not here:
+        click.echo(f"{cache_folder()}: nothing is here yet; see `jaxtalk weights list`")
+    failed = False
+    for name in names or here:
+        try:
+            click.echo(f"{name}: good, {check(name)}")
+        except JaxtalkError as error:
+            failed = True
+            click.echo(f"{name}: {error}", err=True)
+    sys.exit(2 if failed else 0)
+
+
