@@ -56,7 +56,6 @@ def evaluate(workdir: str | Path, protocol: str, **options: Any) -> dict[str, An
     if last["stage"] != method.stages(config)[-1].name:
         raise _unfinished(workdir)
     settings = _settings(config, protocol, options)
-    suite = Suite(settings.metrics, *face_finder())
     named = plan.clips(run, method, settings)
     clips = [view for view in named if not isinstance(view, Unreadable)]
     failures = {view.name: view.reason for view in named if isinstance(view, Unreadable)}
@@ -66,17 +65,19 @@ def evaluate(workdir: str | Path, protocol: str, **options: Any) -> dict[str, An
     partial.mkdir(parents=True)
 
     facts = _run_facts(run, last)
-    subject = Subject(
-        trained=run,
-        method=method,
-        clips=clips,
-        audio_feature=method.audio_feature(config),
-        suite=suite,
-        settings=settings,
-        run=facts,
-        folder=partial,
-    )
-    tested = _tested(plan, subject, failures)
+    with face_finder() as (find_faces, no_faces):
+        suite = Suite(settings.metrics, find_faces, no_faces)
+        subject = Subject(
+            trained=run,
+            method=method,
+            clips=clips,
+            audio_feature=method.audio_feature(config),
+            suite=suite,
+            settings=settings,
+            run=facts,
+            folder=partial,
+        )
+        tested = _tested(plan, subject, failures)
     split = tested_split(run, clips, settings.allow_seen)
     results = assemble(plan, tested, facts, settings, suite, split, failures)
     write_results(partial / "results.json", results)
