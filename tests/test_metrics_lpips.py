@@ -149,6 +149,20 @@ def test_batches_give_each_frame_its_own_value(count: int) -> None:
     np.testing.assert_array_equal(batched(frames), 2.0 * np.arange(count))
 
 
+@pytest.mark.parametrize(("side", "batch"), [(64, 8), (256, 8), (512, 2), (1024, 1)])
+def test_large_frames_come_in_small_batches(side: int, batch: int) -> None:
+    shapes: list[tuple[int, ...]] = []
+
+    def first_pixel(network: Doubled, x: jax.Array) -> jax.Array:
+        shapes.append(x.shape)
+        return network.factor[...] * x[:, 0, 0, 0]
+
+    frames = np.zeros((3, side, side, 1), np.uint8)
+    frames[:, 0, 0, 0] = 51 * np.arange(3)
+    np.testing.assert_allclose(Batched(Doubled(), first_pixel)(frames), [0.0, 0.4, 0.8], rtol=1e-6)
+    assert shapes == [(batch, side, side, 1)]
+
+
 def eight_devices() -> None:
     """Run by `test_eight_devices_give_the_same` in a process that has eight."""
     assert jax.device_count() == 8

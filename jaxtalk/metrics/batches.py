@@ -13,7 +13,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxtalk.errors import JaxtalkError
 
-BATCH = 8  # frames at once: bounds the memory, and everything is compiled once per size of frame
+BATCH = 8  # frames at once; everything is compiled once per size of frame
+PIXELS = BATCH * 256**2  # of a batch: larger frames come in smaller batches, which bounds the memory
 
 
 class Batched:
@@ -23,7 +24,7 @@ class Batched:
       network: its parameters lie once on every device.
       function: of pictures [B, H, W, 3] float32 in [0, 1] to values [B, ...]. It sees frames that repeat the last one
         where F is no multiple of B, so no value may depend on other frames.
-      batch: frames at once, rounded up to a multiple of the devices.
+      batch: frames at once, if they are no larger than 256 x 256; rounded up to a multiple of the devices.
 
     A call takes one or more arrays of frames of equal length, [F, H, W, 3] uint8, or float32 in [0, 1]. Raises
     `JaxtalkError` for arrays of other kinds, of different lengths, or without a frame.
@@ -32,7 +33,7 @@ class Batched:
     def __init__(self, network: nnx.Module, function: Callable[..., jax.Array], batch: int = BATCH) -> None:
         devices = jax.local_devices()
         mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
-        self.batch = -(-batch // len(devices)) * len(devices)
+        self._batch, self._devices = batch, len(devices)
         self._rows = NamedSharding(mesh, PartitionSpec("data"))
         graph, state = nnx.split(network)
         self._state = jax.device_put(nnx.to_pure_dict(state), NamedSharding(mesh, PartitionSpec()))
@@ -43,13 +44,17 @@ class Batched:
         self._run = jax.jit(run)
 
     def __call__(self, *frames: np.ndarray) -> np.ndarray:
-        count = _check(frames)
+        count, batch = _check(frames), self._batch_of(max(part.shape[1] * part.shape[2] for part in frames))
         values = []
-        for start in range(0, count, self.batch):
-            index = np.minimum(np.arange(start, start + self.batch), count - 1)
+        for start in range(0, count, batch):
+            index = np.minimum(np.arange(start, start + batch), count - 1)
             rows = [jax.device_put(np.asarray(part[index]), self._rows) for part in frames]
             values.append(self._run(self._state, *rows))
         return np.concatenate([np.asarray(value) for value in values])[:count]
+
+    def _batch_of(self, pixels: int) -> int:
+        """Frames of so many pixels that are measured at once."""
+        return -(-min(self._batch, max(PIXELS // pixels, 1)) // self._devices) * self._devices
 
 
 def _unit_range(pictures: jax.Array) -> jax.Array:

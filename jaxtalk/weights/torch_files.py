@@ -153,7 +153,8 @@ class _Reader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
-            raise _Refused(f"it wants to call {module}.{name}; only arrays, numbers, texts, lists and dicts are read")
+            wanted = f"{module}.{name}".encode("unicode_escape").decode()
+            raise _Refused(f"it wants to call {wanted}; only arrays, numbers, texts, lists and dicts are read")
         return _ALLOWED[module, name]
 
     def persistent_load(self, pid: Any) -> _Storage:
