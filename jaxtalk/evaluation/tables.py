@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxtalk.evaluation import fewshot_tables, metric_tables
-from jaxtalk.evaluation.results import formatted, write_text
+from jaxtalk.evaluation.results import write_text
 
 
 def write_results(path: Path, results: Mapping[str, Any]) -> None:
@@ -62,20 +62,14 @@ def paired_csv(results: Mapping[str, Any]) -> str:
 
 
 def _compared(results: Mapping[str, Any]) -> str:
-    """What each other row costs, of the metrics of whole pictures, as a Markdown table."""
-    metric = next(iter(results["metrics"]))
-    facts = results["metrics"][metric]
-    digits, body = facts["digits"], []
-    for row in results["rows"]:
-        for region, pair in results["paired"].get(row["name"], {}).get(metric, {}).items():
-            cells = (formatted(pair["mean"], digits, signed=True), formatted(pair["standard_error"], digits))
-            body.append([row["label"], results["regions"][region], *cells, f"{pair['positive']} / {pair['frames']}"])
+    """The page's row minus each that it is compared with, as a Markdown table."""
+    table = metric_tables.differences(results)
+    if not table["columns"]:
+        return ""
     subject = next(row["label"] for row in results["rows"] if row["name"] == results["subject_row"])
-    header = [
-        f"{subject} minus",
-        "region",
-        f"{facts['label']} {facts['unit']}".strip(),
-        "standard error",
-        "frames above 0",
+    body = [
+        [row["label"], *(fewshot_tables.difference(cell["pair"], cell["digits"]) for cell in row["cells"])]
+        for row in table["rows"]
     ]
-    return metric_tables.markdown_table(header, body)
+    title = f"**{subject} minus, frame by frame ± standard error**"
+    return f"{title}\n\n{metric_tables.markdown_table(['', *table['columns']], body)}"
