@@ -12,6 +12,7 @@ import click
 from jaxtalk.errors import JaxtalkError, reported_errors
 
 _FILE = click.Path(path_type=Path)
+_OF_COLLECTIONS = ("dataset", "root", "jobs", "views", "tables", "split")  # options of `prepare`
 
 
 class _Verb(click.Command):
@@ -73,9 +74,10 @@ def verb(examples: str) -> Callable[[Callable[..., Any]], click.Command]:
     jaxtalk prepare talk.mp4 --out clips/anna --identity anna
     jaxtalk prepare talk.mp4 --out clips/anna --face-model procedural   # needs no downloaded face model
     jaxtalk prepare talk.mp4 --out clips/anna --audio talk.wav --coefficients talk.mat --coefficients-fps 30
+    jaxtalk prepare --dataset hdtf --root HDTF --out clips --jobs 8 --split s3d_nerf
     """)
-@click.argument("video", type=_FILE)
-@click.option("--out", type=_FILE, required=True, help="Folder of the clip to make.")
+@click.argument("video", type=_FILE, required=False)
+@click.option("--out", type=_FILE, required=True, help="Folder of the clip to make, or of all clips of a collection.")
 @click.option("--identity", default="", help="Who speaks; the folder's name when not given.")
 @click.option("--size", default=512, show_default=True, help="Side of the frames, pixels.")
 @click.option("--fps", default=25.0, show_default=True, help="Frames a second of the clip.")
@@ -95,16 +97,53 @@ def verb(examples: str) -> Callable[[Callable[..., Any]], click.Command]:
 @click.option("--emotion", default="", help="Kept in the clip: how it is spoken.")
 @click.option("--consent", type=_FILE, help="JSON file (subject, source, scope, date), kept in the clip.")
 @click.option("--overwrite", is_flag=True, help="Replace a clip made with other settings.")
-def prepare(video: Path, out: Path, consent: Path | None, **options: Any) -> None:
-    """Turn a talking VIDEO into a clip to learn from.
+@click.option(
+    "--dataset",
+    type=click.Choice(["hdtf", "mead", "folder"]),
+    help="In place of VIDEO: every video of a collection (folder: of any tree; a sub-folder is a person).",
+)
+@click.option("--root", type=_FILE, help="Where the collection lies.")
+@click.option("--jobs", type=click.IntRange(min=0), default=0, help="Its clips made at once; half the CPUs if 0.")
+@click.option("--view", "views", multiple=True, help="Of MEAD: a view; front when not given; may be repeated.")
+@click.option("--tables", type=_FILE, help="Of HDTF: the folder of its tables, to be told what is missing.")
+@click.option("--split", default="", metavar="PAPER", help="Write the manifest with the split of a paper: s3d_nerf.")
+def prepare(video: Path | None, out: Path, consent: Path | None, **options: Any) -> None:
+    """Turn a talking VIDEO, or a whole collection, into clips to learn from.
 
     Looks at the video first and says what is wrong with it (preflight.json); draws what it found (preview.png).
     The same command continues an interrupted preparation.
     """
     from jaxtalk.preparation.prepare import PrepareOptions, prepare_clip
 
+    collection = {name: options.pop(name) for name in _OF_COLLECTIONS}
+    if collection["dataset"] is not None:
+        if video is not None or collection["root"] is None:
+            raise click.UsageError("--dataset needs --root DIR, and no VIDEO")
+        _prepare_collection(out, PrepareOptions(**options, consent=_read_consent(consent)), **collection)
+        return
+    if any(collection.values()):
+        raise click.UsageError("--root, --jobs, --view, --tables and --split belong to --dataset")
+    if video is None:
+        raise click.UsageError("Missing argument 'VIDEO' (or --dataset with --root).")
     clip = prepare_clip(video, out, PrepareOptions(**options, consent=_read_consent(consent)))
     click.echo(f"{clip.path}: {clip.meta.num_frames} frames of {clip.meta.identity} at {clip.meta.fps:g} fps")
+
+
+def _prepare_collection(
+    out: Path, options: Any, dataset: str, root: Path, jobs: int, split: str, **layout: Any
+) -> None:
+    """Prepares all videos of a collection, and says what became of them."""
+    from jaxtalk.datasets.prepared import prepare_dataset
+    from jaxtalk.preparation.corpora.layouts import read_corpus
+    from jaxtalk.preparation.corpora.run import print_report
+
+    corpus = read_corpus(dataset, root, out, **layout)
+    for remark in corpus.remarks:
+        click.echo(remark, err=True)
+    report = prepare_dataset(corpus, out, options, jobs, split)
+    print_report(report)
+    already = sum(result.already for result in report.prepared)
+    click.echo(f"{out}: {len(report.prepared)} clips ({already} were there), {len(report.failures)} failed")
 
 
 @verb("""

@@ -77,6 +77,10 @@ def test_version() -> None:
         ("synthesize",),
         ("synthesize", "--workdir", "run", "--audio", "a.wav", "--out", "b.mp4", "--volume", "11"),
         ("prepare", "a.mp4"),
+        ("prepare", "--out", "b"),
+        ("prepare", "a.mp4", "--out", "b", "--jobs", "2"),
+        ("prepare", "a.mp4", "--out", "b", "--dataset", "hdtf", "--root", "c"),
+        ("prepare", "--out", "b", "--dataset", "mead"),
         ("prepare", "a.mp4", "--out", "b", "--face-model", "clay"),
         ("weights", "get"),
     ],
@@ -153,7 +157,7 @@ def test_prepare_hands_its_options_over(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert (video, out) == (Path("talk.mp4"), Path("clips/anna"))
     expected = prepare.PrepareOptions(identity="anna", size=256, consent={"subject": "Anna"}, overwrite=True, end=3.5)
     assert options == expected
-    verb = {option.name for option in cli.main.commands["prepare"].params} - {"video", "out"}
+    verb = {option.name for option in cli.main.commands["prepare"].params} - {"video", "out", *cli._OF_COLLECTIONS}
     assert verb == {field.name for field in dataclasses.fields(prepare.PrepareOptions)}
 
 
