@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from jaxtalk import cli
 from jaxtalk.clip import Clip
-from jaxtalk.datasets import Manifest
+from jaxtalk.datasets import Manifest, open_packed, pack
 from jaxtalk.datasets.prepared import prepare_dataset, write_manifest
 from jaxtalk.datasets.published_splits import SPLITS, held_out, published_split
 from jaxtalk.errors import JaxtalkError
@@ -350,6 +350,15 @@ def test_the_manifest_keeps_who_was_on_the_test_side(tmp_path: Path) -> None:
     sides = {name: entry.split for name, entry in second.clips.items()}
     assert sides == {"anna": "train", "ben": "test", "cara": "test", "more": "test"}
     assert second.clips["ben"] == first.clips["ben"] and Manifest.load(tmp_path / "manifest.json") == second
+
+
+def test_a_manifest_splits_a_packed_dataset(tmp_path: Path) -> None:
+    for name in ("anna", "ben"):
+        write_fake_clip(tmp_path / "clips" / name, seconds=0.2, identity=name)
+    manifest = write_manifest(tmp_path / "clips", tested=["ben"])
+    packed = pack([tmp_path / "clips" / name for name in ("anna", "ben")], tmp_path / "dataset", manifest)
+    assert [clip.name for clip in open_packed(packed, "test")] == ["ben"]
+    assert [clip.name for clip in open_packed(packed, "train")] == ["anna"]
 
 
 def test_sentences_set_apart_are_listed(tmp_path: Path, here: pytest.MonkeyPatch) -> None:
