@@ -20,6 +20,8 @@ from PIL import Image
 from jaxtalk import __version__
 from jaxtalk.evaluation import fewshot_tables, metric_tables
 from jaxtalk.evaluation.charts import dot_chart, line_chart
+from jaxtalk.evaluation.published_tables import NOTE as PAPERS_NOTE
+from jaxtalk.evaluation.published_tables import published_tables
 from jaxtalk.evaluation.results import formatted, read_results, write_text
 from jaxtalk.evaluation.statistics import clearly_above_zero
 from jaxtalk.evaluation.summary import headline, tiles
@@ -138,6 +140,7 @@ def _evaluation(folder: Path, page_folder: Path) -> dict[str, Any]:
         found["published"] = fewshot_tables.NOT_COMPARABLE
     else:
         found |= {"differences": metric_tables.differences(results), "by_clip": metric_tables.by_clip(results)}
+        found |= {"papers": published_tables(results["protocol"]), "papers_note": PAPERS_NOTE}
     return found
 
 
