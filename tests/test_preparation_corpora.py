@@ -463,6 +463,7 @@ def _folder_layout(root: Path, clips: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.real
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("layout", "make", "prepared", "failed"),
     [
