@@ -8,8 +8,8 @@ import json
 from typing import Any
 
 NOTE = (
-    "Published numbers, not comparable with ours: other clips, sizes, detectors and weights. The papers disagree on the "
-    "ground truth itself: its Sync on MEAD is 7.702 in one and 4.295 in another."
+    "Published numbers, not comparable with ours: other clips, sizes, detectors and weights. The papers disagree on "
+    "the ground truth itself: its Sync on MEAD is 7.702 in one and 4.295 in another."
 )
 
 
@@ -20,5 +20,5 @@ def _tables() -> tuple[dict[str, Any], ...]:
 
 
 def published_tables(protocol: str) -> list[dict[str, Any]]:
-    """[{"source", "conditions", "columns", "rows": [{"method", "values"}]}] of a protocol; a value is None for a dash."""
+    """[{"source", "conditions", "columns", "rows": [{"method", "values"}]}] of a protocol; a dash is None."""
     return [table for table in _tables() if protocol in table["protocols"]]
