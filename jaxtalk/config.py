@@ -39,7 +39,7 @@ def base() -> ml_collections.ConfigDict:
             "held_out": (),  # identities that are packed with the others and never trained on: for `fewshot`
             "same_person": (),  # "a=b": two identities that are one person, held out together
             "size": 64,  # frames are resized to this many pixels on their shorter side
-            "audio_feature": "mfcc",  # mfcc, mel, or deepspeech (a file of the user's)
+            "audio_feature": "mfcc",  # mfcc, mel, atc, wav2vec2 (768 channels), or deepspeech (a file of the user's)
             "test_seconds": 10.0,  # last part of each clip, never trained on
             "guard_seconds": 1.0,  # left out between training and test frames
             "workers": 0,  # processes that make examples; 0: threads of this process

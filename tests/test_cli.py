@@ -37,7 +37,7 @@ def test_every_verb_is_known() -> None:
     assert set(cli.main.commands) == set(VERBS)
 
 
-@pytest.mark.parametrize("words", [*((verb,) for verb in VERBS), ("weights", "get"), ("weights", "list")], ids=" ".join)
+@pytest.mark.parametrize("words", [*((verb,) for verb in VERBS), ("weights", "get"), ("weights", "list"), ("weights", "convert"), ("weights", "check")], ids=" ".join)
 def test_help_explains_and_shows_an_example(words: tuple[str, ...]) -> None:
     result = _call(*words, "--help")
     assert result.exit_code == 0 and result.output.startswith("Usage: jaxtalk " + " ".join(words))

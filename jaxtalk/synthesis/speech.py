@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxtalk.audio.features import FeatureSpec, audio_windows, load_stored
+from jaxtalk.audio.features import STORED, FeatureSpec, audio_windows, load_stored
 from jaxtalk.errors import JaxtalkError
-from jaxtalk.media.audio import audio_blocks
+from jaxtalk.media.audio import audio_blocks, load_audio
 from jaxtalk.media.container import MediaError
 
 RATE = 16000  # samples a second, as in clips
@@ -36,10 +36,13 @@ def speech_windows(
     `features` is a file that the user made, for a spec that is stored and not computed. Raises `JaxtalkError` when it
     is missing there, or given elsewhere.
     """
-    computed = spec.name != "deepspeech"
-    if computed and features is not None:
+    if features is None and not spec.local:  # a network that reads all of the recording
+        yield audio_windows(spec, load_audio(path, RATE), RATE, times)
+        return
+    computed = features is None and spec.name != "deepspeech"
+    if features is not None and spec.name not in STORED:
         raise JaxtalkError(f"{features}: this run computes its {spec.name} features itself; leave --features out")
-    if not computed and features is None:
+    if features is None and spec.name == "deepspeech":
         raise JaxtalkError(f"this run reads {spec.name} features: give those of {path} with --features FILE.npy")
     stored = None if features is None else load_stored(features, spec)
     sound = _Rolling(path)
