@@ -214,6 +214,27 @@ def synthesize(workdir: Path, audio: Path, out: Path, **options: Any) -> None:
 
 
 @verb("""
+    jaxtalk compare runs/base runs/no_warp runs/no_warp_seed1
+    jaxtalk compare runs/base runs/no_warp --protocol heldout --metrics psnr/rgb,lmd/mouth --out tables
+    """)
+@click.argument("runs", type=_FILE, nargs=-1, required=True, metavar="RUN RUN...")
+@click.option("--protocol", default="", help="Which evaluation (folder of RUN/eval), where the runs share several.")
+@click.option("--out", type=_FILE, default=Path("compare"), show_default=True, help="Folder of the page and tables.")
+@click.option("--metrics", default="", metavar="ID,ID", help="Only these metrics.")
+def compare(runs: tuple[Path, ...], protocol: str, out: Path, metrics: str) -> None:
+    """Put the results of several RUNs of one protocol into one table.
+
+    A RUN is a run folder, an evaluation's folder, or a results.json. Differences are to the first one, frame by frame
+    where the same frames of the same clips were tested; a run whose numbers do not compare is marked.
+    """
+    from jaxtalk.evaluation.compare_page import compare_runs, markdown
+
+    found = compare_runs(runs, out, protocol, [name for name in metrics.split(",") if name])
+    click.echo(markdown(found))
+    click.echo(f"wrote {out / 'compare.html'}")
+
+
+@verb("""
     jaxtalk verify anna_says.mp4
     """)
 @click.argument("file", type=_FILE)
