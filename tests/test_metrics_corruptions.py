@@ -79,6 +79,8 @@ MOVES = (
     ("fid/inception2048", "colours swapped", 1),
     ("fid/inception2048", "another speaker", 1),
     ("cpbd/python", "blurred", -1),
+    ("cpbd/python", "noisy", 1),  # what it takes for sharpness: compare with the truth's
+    ("psnr/rgb", "noisy", -1),
     ("csim_src/r50", "another speaker", -1),
     ("csim_gt/r50", "another speaker", -1),
     ("lmd/mouth", "video late", 1),
@@ -162,6 +164,10 @@ def trembling(frames: np.ndarray) -> np.ndarray:
     return np.stack(pictures)
 
 
+def noisy(frames: np.ndarray) -> np.ndarray:
+    return np.clip(frames + np.random.default_rng(0).normal(0, 8, frames.shape), 0, 255).astype(np.uint8)
+
+
 def blurred(frames: np.ndarray) -> np.ndarray:
     return scipy.ndimage.gaussian_filter(frames, (0, 2, 2, 0))
 
@@ -211,6 +217,7 @@ class Laboratory:
     def corrupted(self, frames: np.ndarray, corruption: str) -> np.ndarray:
         corruptions: dict[str, Callable[[np.ndarray], np.ndarray]] = {
             "blurred": blurred,
+            "noisy": noisy,
             "moved": moved,
             "mirrored": lambda frames: frames[:, :, ::-1].copy(),
             "colours swapped": lambda frames: frames[..., ::-1].copy(),
