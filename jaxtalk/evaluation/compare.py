@@ -186,8 +186,8 @@ def _clip_remarks(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[st
             found.append(f"clip {name} is not the same (its hash differs: other content, identity or size)")
         elif mine["clips"][name]["frames"] != theirs["clips"][name]["frames"]:
             counts = [len(results["clips"][name]["frames"]) for results in (theirs, mine)]
-            told = f"{counts[0]}, not {counts[1]}" if counts[0] != counts[1] else f"{counts[0]} others"
-            found.append(f"clip {name}: other frames were tested ({told})")
+            told = f" ({counts[0]}, not {counts[1]})" if counts[0] != counts[1] else ""
+            found.append(f"clip {name}: other frames were tested{told}")
     return found + [f"clip {name} was tested, too" for name in theirs["clips"] if name not in mine["clips"]]
 
 
