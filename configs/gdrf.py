@@ -143,15 +143,20 @@ def small_stages() -> StagesConfig:
         warp_factor=0.1,  # at the field's rate it tears pictures apart
         ema_decay=0.99,
     )
-    # Gently: a mouth that is learnt by heart from seconds is worse than the base model's.
+    # Seconds of speech teach ears nothing but these words: they stay the base model's, and the pictures are moved by
+    # tracked coefficients. The references are those that the avatar will have: any others make its mouth a guess.
     adapt = dataclasses.replace(
         field,
         steps=1000,
         frames_per_step=3,
         mouth_share=0.3,
         face_share=0.5,
-        learning_rate=2e-4,
+        own_references=True,
+        learning_rate=1e-3,
         decay_steps=0,
+        tracked_share=1.0,
+        speech_factor=0.0,
+        speech_weight=0.0,
     )
     return StagesConfig(audio=SpeechConfig(steps=300, learning_rate=1e-3, adam_b1=0.9), field=field, adapt=adapt)
 

@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 import pytest
 
+from configs.gdrf import get_config
 from jaxtalk.clip import Clip, FaceModelInfo
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.few_shot.avatar import FewShotAvatar
@@ -42,7 +43,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
 def _config() -> ml_collections.ConfigDict:
     config = small_config("tiny,warp=none,stages.field.ema_decay=0.5,stages.adapt.ema_decay=0.9")
     config.train.update(log_every=5, checkpoint_every=100, preview_every=100)
-    config.stages.adapt.update(steps=3, learning_rate=1e-2)
+    everything = {"speech_factor": 1.0, "speech_weight": 1.0, "tracked_share": 0.0, "own_references": False}
+    config.stages.adapt.update(steps=3, learning_rate=1e-2, **everything)
     return config
 
 
@@ -104,6 +106,19 @@ def test_every_network_adapts_but_the_statistics(run: TrainedRun, adapted: FewSh
     base = parameters_of(run.networks("field"))
     same = {name for name in base if _equal(base[name], adapted.parameters[name])}
     assert same == {"normaliser"}
+
+
+def test_the_small_variants_adapt_everything_but_the_ear(run: TrainedRun, clips: list[Clip], tmp_path: Path) -> None:
+    told = get_config("tiny").stages.adapt
+    assert told.own_references and told.tracked_share == 1
+    config = run.config.copy_and_resolve_references()
+    config.stages.adapt.update({name: told[name] for name in ("speech_factor", "speech_weight", "tracked_share")})
+    avatar = gdrf.adapt(dataclasses.replace(run, config=config), clips[2], STEPS, folder=tmp_path)
+    base = parameters_of(run.networks("field"))
+    jax.tree.map(  # up to the rounding of its average
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), base["speech"], avatar.parameters["speech"]
+    )
+    assert {name for name in base if _equal(base[name], avatar.parameters[name])} <= {"normaliser", "speech"}
 
 
 def test_a_second_call_trains_nothing(

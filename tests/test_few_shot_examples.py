@@ -105,6 +105,22 @@ def test_references_are_other_frames_of_the_same_person_each_once(clips: list[Cl
     assert min(distances) == gap + 1 and max(distances) > FRAMES - 5  # no nearer ones, and any other
 
 
+def test_own_references_are_the_avatar_s_but_never_the_target(clips: list[Clip]) -> None:
+    """With `own_references` a target sees what the avatar will see, and others where it is one of them."""
+    stage = _stage("stages.field.own_references=True,model.references.gap=2")
+    own = evenly_spaced(FRAMES, 2)
+    kept = np.stack([clips[0].frame(int(i)) for i in own])
+    examples = stage.examples(clips[:1], 0)
+    seen = {True: 0, False: 0}
+    for index in range(60):
+        example = examples[index]
+        _, frame = _whose(clips, example)
+        same = np.array_equal(example["reference_images"], kept)
+        assert same == (np.abs(own - frame) > 2).all()
+        seen[same] += 1
+    assert min(seen.values()) > 3
+
+
 def test_colours_are_the_frame_s_at_its_pixels(clips: list[Clip]) -> None:
     stage = _stage(MANY)
     source = stage.examples(clips, 3)

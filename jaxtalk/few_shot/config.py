@@ -46,6 +46,7 @@ class ReferenceConfig:
     project: bool = True  # a linear layer from the encoder's channels to `width`; DFRF has none
     residual_color: bool = False  # colours are what the references show there, plus what the field adds
     gap: int = 0  # frames around the target from which no reference is drawn in training
+    place_origin: float = 0.0  # whole (row, column) of a place count from pixels' edges, or from centres (0.5: DFRF's)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +109,7 @@ class StageConfig:
     mouth_share: float = 0.0  # share of rays in the mouth box,
     face_share: float = 0.95  # in the face box, and the rest outside it; both 0: anywhere
     rect_order: str = "xy_fixed"  # legacy compares rows with x and columns with y, as the reference does
+    own_references: bool = False  # those that the clip's avatar has, in place of any of its frames
     random_background: bool = False  # behind the head, in place of torso and plate
     learning_rate: float = 1e-4
     decay_steps: int = 750_000  # learning rate * 0.1^(step / decay_steps); 0: constant

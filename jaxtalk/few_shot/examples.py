@@ -14,7 +14,7 @@ from jaxtalk.errors import JaxtalkError
 from jaxtalk.few_shot.coefficients import coefficient_statistics, coefficients
 from jaxtalk.few_shot.config import FewShotConfig, ModelConfig, StageConfig
 from jaxtalk.few_shot.listening import SEQUENCE
-from jaxtalk.few_shot.person import check_face_model, check_size
+from jaxtalk.few_shot.person import check_face_model, check_size, evenly_spaced
 from jaxtalk.few_shot.speech import FEATURE, consecutive_starts
 from jaxtalk.few_shot.torso import behind_head
 from jaxtalk.input.examples import Example
@@ -87,7 +87,7 @@ class TargetExamples:
     def __call__(self, item: int, rng: np.random.Generator) -> Example:
         source = self.sources[item]
         frame = int(rng.choice(source.targets))
-        references = source.choose_references(rng, frame)
+        references = source.choose_references(rng, frame, self.stage.own_references)
         example = source.rays(frame, self._pixels(rng, source.clip, frame)) | source.references(references)
         if not self.config.model.listens:
             return example | {"audio": source.audio[frame]}
@@ -130,9 +130,15 @@ class _Source:
             self.audio = clip_windows(config.model.audio.feature(config.feature), clip)
             self.targets = list(range(count))
 
-    def choose_references(self, rng: np.random.Generator, frame: int) -> np.ndarray:
-        """Frames [N] of the clip, none twice, none the target or within `gap` frames of it (card gdrf 5.11)."""
+    def choose_references(self, rng: np.random.Generator, frame: int, own: bool = False) -> np.ndarray:
+        """Frames [N] of the clip, none twice, none the target or within `gap` frames of it (card gdrf 5.11).
+
+        `own`: those that the avatar of the clip has, wherever the target is none of them.
+        """
         settings, count = self.model.references, self.clip.track.num_frames
+        kept = evenly_spaced(count, settings.count)
+        if own and (np.abs(kept - frame) > settings.gap).all():
+            return kept
         allowed = np.flatnonzero(np.abs(np.arange(count) - frame) > settings.gap)
         return rng.choice(allowed, settings.count, replace=False)
 
