@@ -110,6 +110,7 @@ class ClipResult:
     unmeasured: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)  # metric -> row -> why
     missing_faces: Mapping[str, int] = dataclasses.field(default_factory=dict)  # row -> frames without a face
     lips: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)  # row -> lip opening [F]
+    speed: Mapping[str, float] = dataclasses.field(default_factory=dict)  # fit_seconds, frames_per_second
     panels: Mapping[str, str] = dataclasses.field(default_factory=dict)  # picture's name -> row, where they differ
 
 

@@ -132,6 +132,7 @@ def _evaluation(folder: Path, page_folder: Path) -> dict[str, Any]:
         "labels": {row["name"]: row["label"] for row in results["rows"]},
         "metric_tables": metric_tables.metric_tables(results),
         "missing": metric_tables.missing(results),
+        "speed": _speed(folder),
         "people_chart": _people_chart(results),
     }
     if results["protocol"] == "fewshot":
@@ -142,6 +143,12 @@ def _evaluation(folder: Path, page_folder: Path) -> dict[str, Any]:
         found |= {"differences": metric_tables.differences(results), "by_clip": metric_tables.by_clip(results)}
         found |= {"papers": published_tables(results["protocol"]), "papers_note": PAPERS_NOTE}
     return found
+
+
+def _speed(folder: Path) -> dict[str, Any]:
+    """How long avatars took to make, and how fast they rendered, on the machine of the evaluation."""
+    path = folder / "speed.json"
+    return json.loads(path.read_text()) if path.is_file() else {"clips": {}}
 
 
 def _exhibits(folder: Path, results: dict[str, Any], name: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from jaxtalk.evaluation.protocols import load_protocol
 from jaxtalk.evaluation.records import ClipResult, FewShot, Protocol, Settings, Subject, Unreadable
 from jaxtalk.evaluation.rendering import POSES
 from jaxtalk.evaluation.report import write_protocol_report
-from jaxtalk.evaluation.results import assemble
+from jaxtalk.evaluation.results import assemble, write_text
 from jaxtalk.evaluation.split import tested_split
 from jaxtalk.evaluation.summary import headline
 from jaxtalk.evaluation.tables import markdown, write_results
@@ -81,10 +81,21 @@ def evaluate(workdir: str | Path, protocol: str, **options: Any) -> dict[str, An
     split = tested_split(run, clips, settings.allow_seen)
     results = assemble(plan, tested, facts, settings, suite, split, failures)
     write_results(partial / "results.json", results)
+    write_text(partial / "speed.json", json.dumps(_speed(tested), indent=1) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     write_protocol_report(folder)
     return results
+
+
+def _speed(clips: Sequence[ClipResult]) -> dict[str, Any]:
+    """What depends on the machine, and therefore stands in no results.json."""
+    import jax
+
+    return {
+        "device": jax.devices()[0].device_kind,
+        "clips": {clip.clip: dict(clip.speed) for clip in clips if clip.speed},
+    }
 
 
 def _tested(plan: Protocol, subject: Subject, failures: dict[str, str]) -> list[ClipResult]:

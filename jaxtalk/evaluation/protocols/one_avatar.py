@@ -6,6 +6,7 @@ A protocol is a `Plan`, as data: which frames make the avatar and which test it,
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ class Case:
     avatar: Avatar
     train: np.ndarray  # frames that the avatar was made of
     tested: np.ndarray  # [F] frames
+    fit_seconds: float
 
     def drive(self, speech: controls.Speech) -> Drive:
         """The tested frames' poses and eyes, with this speech."""
@@ -104,7 +106,7 @@ class Plan:
         """Makes the avatar of a clip and measures every row on the test frames."""
         case, test = self._case(subject, view)
         measured = ClipMeasurements(subject.suite, view, case.tested, case.train)
-        images, heard, absent = self._rows(case, measured)
+        images, heard, absent, rate = self._rows(case, measured)
         ours = self.rows[0].row.name
         worst_by = measured.values[ours].get("psnr/rgb", {}).get("mouth", np.full(len(case.tested), np.nan))
         order = [name for name in self.pictures if name in images or name == "error"]
@@ -122,21 +124,26 @@ class Plan:
             unmeasured=measured.unmeasured,
             missing_faces=measured.missing_faces,
             lips=measured.lips,
+            speed={"fit_seconds": case.fit_seconds, "frames_per_second": rate},
         )
 
     def _case(self, subject: Subject, view: ClipView) -> tuple[Case, np.ndarray]:
         train, test = self.split(view, subject.settings)
+        begun = time.perf_counter()
         avatar = subject.method.fit(subject.trained, select_frames(view, train))
+        taken = time.perf_counter() - begun
         check_size(avatar, view)
-        return Case(subject, view, avatar, train, evenly_spaced(test, subject.settings.max_frames)), test
+        return Case(subject, view, avatar, train, evenly_spaced(test, subject.settings.max_frames), taken), test
 
     def _rows(
         self, case: Case, measured: ClipMeasurements
-    ) -> tuple[dict[str, np.ndarray], dict[str, str], dict[str, str]]:
-        """Measures all rows; gives the frames of those to show, what the avatar hears, and why a row is missing.
+    ) -> tuple[dict[str, np.ndarray], dict[str, str], dict[str, str], float]:
+        """Measures all rows; gives the frames of those to show, what the avatar hears, why a row is missing, and the
+        frames a second of the fastest rendering (the first one compiles).
 
         A method's own row that fails is the clip's failure.
         """
+        fastest = np.inf
         kept: dict[str, np.ndarray] = {}
         heard: dict[str, str] = {}
         absent: dict[str, str] = {}
@@ -148,7 +155,10 @@ class Plan:
                         heard[name] = plan.hears(case).label
                     made = plan.make(case) if plan.make else case.drive(plan.hears(case))
                     says = plan.says(case)
+                    begun = time.perf_counter()
                     frames = render(case.avatar, made) if isinstance(made, Drive) else made
+                    if isinstance(made, Drive):
+                        fastest = min(fastest, time.perf_counter() - begun)
                 except JaxtalkError as error:
                     if plan.row.kind == "method":
                         raise
@@ -158,7 +168,7 @@ class Plan:
                 if name in {*self.pictures, *self.mouths}:
                     kept[name] = frames
                 progress.advance(len(case.tested))
-        return kept, heard, absent
+        return kept, heard, absent, len(case.tested) / fastest
 
     def _videos(self, case: Case, test: np.ndarray) -> list[dict[str, str]]:
         index = film_frames(case.view.track.time, test, case.subject.settings.video_seconds)
@@ -170,12 +180,12 @@ class Plan:
 
 
 def _facts(case: Case, test: np.ndarray, heard: dict[str, str]) -> dict[str, Any]:
-    time = case.view.track.time
+    times = case.view.track.time
     return {
         "train_frames": len(case.train),
         "test_frames": len(test),
-        "train_seconds": [float(time[case.train[0]]), float(time[case.train[-1]])],
-        "test_seconds": [float(time[test[0]]), float(time[test[-1]])],
+        "train_seconds": [float(times[case.train[0]]), float(times[case.train[-1]])],
+        "test_seconds": [float(times[test[0]]), float(times[test[-1]])],
         "nearest_frame": nearest(case).tolist(),
         "speech": heard,
     }
