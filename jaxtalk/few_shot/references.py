@@ -34,12 +34,13 @@ def encode(
     camera: Float[Array, "*batch 3"],
 ) -> Views:
     """Encodes the references, and takes the first linear layer of the slots over the whole maps: it commutes with
-    warping and sampling, and leaves fewer channels to read."""
+    warping and sampling, and leaves fewer channels to read. An encoder that sees the cameras' places gets them in the
+    unit in which the field encodes positions."""
     settings = model.references
     if settings.feature_scale != 1:
         size = [round(side * settings.feature_scale) for side in images.shape[-3:-1]]
         images = jax.image.resize(images, (*images.shape[:-3], *size, 3), "linear")  # antialiased where it shrinks
-    centre = camera_to_world(rotation, translation)[..., :3, 3]
+    centre = model.field.position_scale * camera_to_world(rotation, translation)[..., :3, 3]
     features = networks["encoder"](images, centre)
     gather = networks["references"]
     assert isinstance(gather, ReferenceAttention)
@@ -108,7 +109,8 @@ def look(
         offset = _offsets(networks, views, rounded * scale, encoded, z, model.references.width)
         pixels = jnp.clip(rounded + offset, 0.5, limit - 0.5)
     sampled = bilinear(views.maps, pixels * scale)
-    places = jax.lax.stop_gradient(jnp.floor(pixels) / limit)[..., ::-1]  # (row, column) over (height, width)
+    cells = jnp.floor(pixels - model.references.place_origin)
+    places = jax.lax.stop_gradient(cells / limit)[..., ::-1]  # (row, column) over (height, width)
     sampled, places = (jnp.moveaxis(part, -3, -2) for part in (sampled, places))
     color = None
     if model.references.residual_color:

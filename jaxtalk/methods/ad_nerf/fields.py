@@ -50,7 +50,8 @@ Pose = tuple[Float[Array, "*#batch 3 3"], Float[Array, "*#batch 3"]]  # rotation
 def torso_condition(
     config: ModelConfig, code: Float[Array, "*batch code"], pose: Pose, first: Pose
 ) -> Float[Array, "*batch condition"]:
-    """Code, PE(euler) and PE(camera centre) of a frame's pose: 64 + 21 + 21 (card gdrf A.1).
+    """Code, PE(euler) and PE(camera centre) of a frame's pose: 64 + 21 + 21 (card gdrf A.1), the centre in the unit
+    in which the torso's field encodes positions.
 
     With `config.torso_pose_scale` not the pose itself but its change since frame 0 (`first`), times that scale: heads
     move by centimetres, which a short training does not notice otherwise.
@@ -64,5 +65,8 @@ def torso_condition(
     if config.torso_pose_scale:
         turn, shift = config.torso_pose_scale
         numbers = turn * (numbers[0] - zero[0]), shift * (numbers[1] - zero[1])
+    else:
+        assert config.torso is not None
+        numbers = numbers[0], config.torso.position_scale * numbers[1]
     encoded = [positional_encoding(number, config.torso_pose_frequencies) for number in numbers]
     return jnp.concatenate([code, *encoded] if config.torso_audio else encoded, -1)
