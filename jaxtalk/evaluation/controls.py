@@ -33,12 +33,12 @@ class Speech:
 
     def heard(self, frame_times: np.ndarray, fps: float) -> tuple[np.ndarray, int]:
         """What is heard in a video of these frames [F]: samples from the first frame to the end of the last, and their
-        rate; silence where the recording has ended."""
+        rate; silence before the recording and after it."""
         times = self.times(frame_times)
         first = round(float(times[0]) * self.sample_rate)
-        last = round((float(times[-1]) + 1 / fps) * self.sample_rate)
-        part = self.samples[max(0, first) : max(0, last)]
-        return np.pad(part, (max(0, -first), max(0, last - max(0, first) - len(part)))), self.sample_rate
+        place = np.arange(first, round((float(times[-1]) + 1 / fps) * self.sample_rate))
+        inside = (place >= 0) & (place < len(self.samples))
+        return np.where(inside, self.samples[np.where(inside, place, 0)], 0).astype(np.float32), self.sample_rate
 
     def windows(self, spec: Any, frame_times: np.ndarray) -> np.ndarray:
         """The audio feature's window at each frame, [F, ...]."""

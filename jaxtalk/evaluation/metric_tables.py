@@ -17,7 +17,7 @@ def metric_tables(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     {"title", "columns": [{"label", "region", "better"}], "rows": [{"label", "kind", "cells": [{"text", "interval"}]}]}.
     """
     groups = list(dict.fromkeys(metric["group"] for metric in results["metrics"].values()))
-    return [_table(results, group) for group in groups]
+    return [table for group in groups if (table := _table(results, group))["columns"]]
 
 
 def _table(results: Mapping[str, Any], group: str) -> dict[str, Any]:
@@ -40,8 +40,9 @@ def _table(results: Mapping[str, Any], group: str) -> dict[str, Any]:
 
 
 def _regions(results: Mapping[str, Any], metric: str) -> list[str]:
-    """The regions in which some row has a value of a metric."""
-    return [name for name in results["regions"] if any(name in v.get(metric, {}) for v in results["values"].values())]
+    """The regions in which some row beside the truth's own has a value of a metric."""
+    rows = [row["name"] for row in results["rows"] if row["kind"] != "truth"]
+    return [name for name in results["regions"] if any(name in results["values"][row].get(metric, {}) for row in rows)]
 
 
 def _cell(results: Mapping[str, Any], row: Mapping[str, Any], metric: Mapping[str, Any], region: str) -> dict[str, Any]:
