@@ -1,10 +1,11 @@
-"""The protocols of one avatar beside `self`: strangers, somebody else's speech, mirrored poses, tracked coefficients."""
+"""Protocols of one avatar beside `self`: strangers, somebody else's speech, mirrored poses, tracked coefficients."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -69,7 +70,7 @@ def test_no_seconds_take_the_first_frame(clips: dict[str, Clip]) -> None:
 
 def test_people_of_the_run_are_refused_or_marked(meeting: Path, clips: dict[str, Clip]) -> None:
     asked = {"clips": [str(clips["ann"].path)], "max_frames": 3, "video_seconds": 0, "source_seconds": 0.2}
-    with pytest.raises(JaxtalkError, match="ann is no stranger.*--allow_seen"):
+    with pytest.raises(JaxtalkError, match=r"ann is no stranger.*--allow_seen"):
         evaluate(meeting, "heldout", **asked)
     results = evaluate(meeting, "heldout", allow_seen=True, **asked)
     assert results["split"]["seen"] == {"ann": "ann"}
@@ -83,7 +84,7 @@ def test_a_damaged_clip_does_not_stop_the_others(meeting: Path, clips: dict[str,
     folders = [str(damaged.path), str(clips["cara"].path)]
     results = evaluate(meeting, "heldout", clips=folders, max_frames=3, video_seconds=0, source_seconds=1.0)
     assert set(results["clips"]) == {"cara"} and "000007" in results["failures"]["eve"]
-    with pytest.raises(JaxtalkError, match="no clip could be tested; eve: .*000007"):
+    with pytest.raises(JaxtalkError, match=r"no clip could be tested; eve: .*000007"):
         evaluate(meeting, "heldout", clips=folders[:1], max_frames=3, video_seconds=0)
 
 
@@ -129,11 +130,13 @@ def test_a_mirrored_head_is_seen_in_the_mirror() -> None:
     flipped = mirrored(drive)
     assert np.linalg.det(flipped.rotation[0]) == pytest.approx(1)
     points = rng.normal(scale=0.1, size=(20, 3))
-    mirror = points * [-1, 1, 1]
-    before, after = (
-        np.asarray(project(p, d.rotation[0], d.translation[0], np.array([600.0, 256.0, 256.0]))[0])
-        for p, d in ((points, drive), (mirror, flipped))
-    )
+    camera = jnp.array([600.0, 256.0, 256.0])
+
+    def seen(points: np.ndarray, drive: Drive) -> np.ndarray:
+        arrays = (jnp.asarray(array) for array in (points, drive.rotation[0], drive.translation[0]))
+        return np.asarray(project(*arrays, camera)[0])
+
+    before, after = seen(points, drive), seen(points * [-1, 1, 1], flipped)
     np.testing.assert_allclose(after, np.stack([512 - before[:, 0], before[:, 1]], -1), atol=1e-3)
     again = mirrored(flipped)
     np.testing.assert_allclose(again.rotation, drive.rotation, atol=1e-7)
