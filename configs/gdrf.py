@@ -6,10 +6,18 @@
 
 `paper` is the card's: 512 x 512, four references, ResNet-34 features, a warping hourglass, slot attention, 64 + 128
 samples, 300,000 steps; it was never run to its end by us. `tiny` is for two CPU cores: 2,500 steps at 64 x 64 took nine
-minutes, 1,000 of adaptation two. After 1,800 steps on 16 real clips and 1,000 on 5 s of somebody else, 13 s of her
-gave PSNR 29.3 / 28.5 / 23.5 dB (frame, face, mouth); the frame of the nearest pose 29.0 / 27.9 / 24.2, the mean
-frame 27.3 / 26.0 / 22.9; late speech cost the mouth 0.4 dB. Real mouths are not yet better than a copied frame's: a
-minute or two of speech teaches ears little. Synthetic ones are, by far (`configs/demo.py`).
+minutes, 1,000 of adaptation two. After 1,800 steps on 16 real clips and 1,000 on the first seconds of somebody else,
+what followed gave PSNR in dB (frame / face / mouth):
+
+    unseen person            a woman, 5 s             a man, 1.5 s
+    adapted, 1,000 steps     30.2 / 29.8 / 26.4       34.2 / 31.3 / 28.9
+    adapted, 200 steps       29.9 / 29.5 / 26.3       34.0 / 31.1 / 28.6
+    from scratch, 1,000      29.2 / 28.9 / 26.3       32.4 / 29.4 / 24.0
+    before adaptation        19.4 / 20.0 / 23.5       32.1 / 29.1 / 27.0
+    speech a second late     30.1 / 29.6 / 25.9       33.3 / 30.4 / 25.4
+    warp=none, adapted       30.4 / 29.9 / 26.2       34.2 / 31.3 / 28.0
+    nearest frame            29.2 / 28.1 / 24.4       31.3 / 28.4 / 26.8
+    mean frame               27.2 / 26.0 / 22.9       32.1 / 29.0 / 28.5
 
 After the variant come comma-separated settings, later ones over earlier ones: `clip` (a folder; again for each),
 `held_out` (an identity; again for each), `same_person=a=b`, `size`, `steps`, the ablations below, or any key of the
