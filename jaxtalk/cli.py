@@ -75,8 +75,16 @@ def verb(examples: str) -> Callable[[Callable[..., Any]], click.Command]:
     jaxtalk prepare talk.mp4 --out clips/anna --face-model procedural   # needs no downloaded face model
     jaxtalk prepare talk.mp4 --out clips/anna --audio talk.wav --coefficients talk.mat --coefficients-fps 30
     jaxtalk prepare --dataset hdtf --root HDTF --out clips --jobs 8 --split s3d_nerf
+    jaxtalk prepare --from ad_nerf dataset/Obama --out clips/obama      # a folder that another system made
     """)
 @click.argument("video", type=_FILE, required=False)
+@click.option(
+    "--from",
+    "source",
+    type=click.Choice(["ad_nerf", "rad_nerf", "deep3d"]),
+    help="VIDEO is what another system made: a folder of AD-NeRF or DFRF (ad_nerf), of RAD-NeRF, ER-NeRF, SyncTalk or "
+    "TalkingGaussian (rad_nerf), or a video with Deep3D's coefficients beside it (deep3d).",
+)
 @click.option("--out", type=_FILE, required=True, help="Folder of the clip to make, or of all clips of a collection.")
 @click.option("--identity", default="", help="Who speaks; the folder's name when not given.")
 @click.option("--size", default=512, show_default=True, help="Side of the frames, pixels.")
@@ -107,7 +115,7 @@ def verb(examples: str) -> Callable[[Callable[..., Any]], click.Command]:
 @click.option("--view", "views", multiple=True, help="Of MEAD: a view; front when not given; may be repeated.")
 @click.option("--tables", type=_FILE, help="Of HDTF: the folder of its tables, to be told what is missing.")
 @click.option("--split", default="", metavar="PAPER", help="Write the manifest with the split of a paper: s3d_nerf.")
-def prepare(video: Path | None, out: Path, consent: Path | None, **options: Any) -> None:
+def prepare(video: Path | None, source: str | None, out: Path, consent: Path | None, **options: Any) -> None:
     """Turn a talking VIDEO, or a whole collection, into clips to learn from.
 
     Looks at the video first and says what is wrong with it (preflight.json); draws what it found (preview.png).
@@ -117,16 +125,27 @@ def prepare(video: Path | None, out: Path, consent: Path | None, **options: Any)
 
     collection = {name: options.pop(name) for name in _OF_COLLECTIONS}
     if collection["dataset"] is not None:
-        if video is not None or collection["root"] is None:
-            raise click.UsageError("--dataset needs --root DIR, and no VIDEO")
+        if video is not None or source is not None or collection["root"] is None:
+            raise click.UsageError("--dataset needs --root DIR, and neither VIDEO nor --from")
         _prepare_collection(out, PrepareOptions(**options, consent=_read_consent(consent)), **collection)
         return
     if any(collection.values()):
         raise click.UsageError("--root, --jobs, --view, --tables and --split belong to --dataset")
     if video is None:
         raise click.UsageError("Missing argument 'VIDEO' (or --dataset with --root).")
-    clip = prepare_clip(video, out, PrepareOptions(**options, consent=_read_consent(consent)))
+    settings = PrepareOptions(**options, consent=_read_consent(consent))
+    clip = prepare_clip(video, out, settings) if source is None else _import_clip(source, video, out, settings)
     click.echo(f"{clip.path}: {clip.meta.num_frames} frames of {clip.meta.identity} at {clip.meta.fps:g} fps")
+
+
+def _import_clip(source: str, path: Path, out: Path, options: Any) -> Any:
+    """Makes a clip of what another system made, and says what was not there."""
+    from jaxtalk.preparation.importers.sources import import_clip, what_was_not_found
+
+    clip = import_clip(source, path, out, options)
+    for line in what_was_not_found(clip):
+        click.echo(f"not found: {line}", err=True)
+    return clip
 
 
 def _prepare_collection(
@@ -144,6 +163,31 @@ def _prepare_collection(
     print_report(report)
     already = sum(result.already for result in report.prepared)
     click.echo(f"{out}: {len(report.prepared)} clips ({already} were there), {len(report.failures)} failed")
+
+
+@verb("""
+    jaxtalk import-checkpoint ad_nerf 400000_head.tar 400000_body.tar --clip clips/obama --workdir runs/obama
+    jaxtalk import-checkpoint dfrf base.tar --clip clips/cnn --workdir runs/cnn
+    """)
+@click.argument("system", type=click.Choice(["ad_nerf", "dfrf"]))
+@click.argument("files", type=_FILE, nargs=-1, required=True)
+@click.option("--clip", type=_FILE, required=True, help="Made by `prepare --from` of the folder they were trained on.")
+@click.option("--workdir", type=_FILE, required=True, help="Folder of the run to make.")
+@click.option("--smoothed-from", type=int, help="Their training's nosmo_iters, where it was not the code's own.")
+def import_checkpoint(
+    system: str, files: tuple[Path, ...], clip: Path, workdir: Path, smoothed_from: int | None
+) -> None:
+    """Make a run of the checkpoint FILES that the published code of SYSTEM saved.
+
+    `synthesize` and eval.py take it as if it had been trained here. AD-NeRF: the head's file, and the torso's where
+    there is one. DFRF: one file.
+    """
+    from jaxtalk.training.adopted import adopt, notes_of
+
+    run = adopt(system, files, clip, workdir, smoothed_from=smoothed_from)
+    for line in notes_of(run.workdir):
+        click.echo(f"note: {line}", err=True)
+    click.echo(f"{run.workdir}: {', '.join(f'{stage.name} at step {stage.steps}' for stage in run.stages.values())}")
 
 
 @verb("""

@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from flax import nnx
 
+from jaxtalk import cli
 from jaxtalk.audio import clip_windows
 from jaxtalk.clip import Camera, Clip, ClipMeta, ClipWriter, FaceModelInfo, Track
 from jaxtalk.errors import JaxtalkError
@@ -276,7 +278,11 @@ def test_a_run_is_all_that_synthesis_and_evaluation_need(
     from jaxtalk.synthesis import synthesize
 
     clip = _write_clip(tmp_path / "scene", 1.0)
-    run = adopt("ad_nerf", [files["head"], files["body"]], clip.path, tmp_path / "run")
+    words = ("ad_nerf", files["head"], files["body"], "--clip", clip.path, "--workdir", tmp_path / "run")
+    said = CliRunner().invoke(cli.main, ["import-checkpoint", *map(str, words)])
+    assert said.exit_code == 0 and said.stdout.endswith("run: head at step 400000, torso at step 310000\n")
+    assert "note: at the ends of a recording" in said.stderr
+    run = open_run(tmp_path / "run")
     _check_pictures(_rendered(clip, run), _golden_pictures(golden, "whole"))
     shutil.copy(clip.path / "audio.wav", tmp_path / "speech.wav")
     shutil.copy(clip.path / "features" / "deepspeech.npy", tmp_path / "speech.npy")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from jaxtalk import cli
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.preparation.importers import ad_nerf, deep3d_folder, nerf_clip, rad_nerf
 from jaxtalk.preparation.importers.sources import SOURCES, import_clip
@@ -115,3 +118,25 @@ def test_a_sample_of_styletalk(real_data: Path, tmp_path: Path) -> None:
     )
     clip = import_clip("deep3d", real_data / "clips" / "styletalk" / "Obama_clip2.mp4", tmp_path / "clip", options)
     assert clip.meta.face_model.name == "deep3d" and np.abs(clip.audio()).max() > 0.05
+
+
+def test_the_verb_hands_over_and_says_what_was_not_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[tuple[Any, ...]] = []
+    meta = SimpleNamespace(
+        num_frames=3, identity="anna", fps=25.0, source={"not_found": ["au.csv: measured"]}
+    )
+
+    def stand_in(*given: Any) -> Any:
+        seen.append(given)
+        return SimpleNamespace(path=Path("out"), meta=meta)
+
+    monkeypatch.setattr("jaxtalk.preparation.importers.sources.import_clip", stand_in)
+    words = ("prepare", "--from", "rad_nerf", "data/Anna", "--out", str(tmp_path / "out"), "--identity", "anna")
+    result = CliRunner().invoke(cli.main, words)
+    assert result.exit_code == 0 and "not found: au.csv: measured" in result.stderr
+    assert result.stdout == "out: 3 frames of anna at 25 fps\n"
+    assert seen[0][:2] == ("rad_nerf", Path("data/Anna")) and seen[0][3].identity == "anna"
+    assert CliRunner().invoke(cli.main, ("prepare", "--from", "wav2lip", "a", "--out", "b")).exit_code == 2
+    monkeypatch.undo()
+    missing = CliRunner().invoke(cli.main, ("prepare", "--from", "ad_nerf", str(tmp_path / "none"), "--out", "b"))
+    assert missing.exit_code == 1 and "no such folder" in missing.output

@@ -64,6 +64,11 @@ def adopt(
     return open_run(workdir)
 
 
+def notes_of(workdir: Path) -> list[str]:
+    """What is done otherwise than by the published code, of a run that was imported."""
+    return json.loads((workdir / RECORD).read_text())["notes"]
+
+
 def write_run(
     workdir: Path, config: ml_collections.ConfigDict, networks: Mapping[str, Mapping[str, nnx.Module]]
 ) -> None:

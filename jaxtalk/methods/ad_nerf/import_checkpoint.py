@@ -98,8 +98,8 @@ def _with_torso(model: ModelConfig, torso: Checkpoint, unit: float) -> ModelConf
     pose = inputs - position - model.audio.code_size
     where = f"{torso.path}: {FINE}: pts_linears.0.weight"
     if pose % 2:
-        raise JaxtalkError(f"{where}: {inputs} inputs are no position {position}, code {model.audio.code_size} and pose;"
-                           " give a torso that hears the head's whole code")  # fmt: skip
+        raise JaxtalkError(f"{where}: {inputs} inputs are no position {position}, code {model.audio.code_size} and "
+                           "pose; give a torso that hears the head's whole code")  # fmt: skip
     field = published.field_config(torso, FINE, "", model.audio.code_size + pose, unit)
     return dataclasses.replace(model, torso=field, torso_pose_frequencies=published.frequencies(pose // 2, where))
 
