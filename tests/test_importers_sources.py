@@ -122,9 +122,7 @@ def test_a_sample_of_styletalk(real_data: Path, tmp_path: Path) -> None:
 
 def test_the_verb_hands_over_and_says_what_was_not_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: list[tuple[Any, ...]] = []
-    meta = SimpleNamespace(
-        num_frames=3, identity="anna", fps=25.0, source={"not_found": ["au.csv: measured"]}
-    )
+    meta = SimpleNamespace(num_frames=3, identity="anna", fps=25.0, source={"not_found": ["au.csv: measured"]})
 
     def stand_in(*given: Any) -> Any:
         seen.append(given)
@@ -139,4 +137,4 @@ def test_the_verb_hands_over_and_says_what_was_not_found(monkeypatch: pytest.Mon
     assert CliRunner().invoke(cli.main, ("prepare", "--from", "wav2lip", "a", "--out", "b")).exit_code == 2
     monkeypatch.undo()
     missing = CliRunner().invoke(cli.main, ("prepare", "--from", "ad_nerf", str(tmp_path / "none"), "--out", "b"))
-    assert missing.exit_code == 1 and "no such folder" in missing.output
+    assert missing.exit_code == 2 and "no such folder" in missing.output
