@@ -219,16 +219,22 @@ def synthetic(out: Path, processes: int, **options: Any) -> None:
 
 @verb("""
     jaxtalk pack clips/* --out dataset --held-out anna
+    jaxtalk pack clips/* --out dataset --manifest clips/manifest.json
     """)
 @click.argument("clips", type=_FILE, nargs=-1, required=True)
 @click.option("--out", type=_FILE, required=True, help="Folder of the dataset.")
 @click.option("--held-out", multiple=True, metavar="ID", help="Identity kept for the test split; may be repeated.")
-def pack(clips: tuple[Path, ...], out: Path, held_out: tuple[str, ...]) -> None:
+@click.option("--manifest", type=_FILE, help="The split of these very clips, as `prepare --dataset` writes it.")
+def pack(clips: tuple[Path, ...], out: Path, held_out: tuple[str, ...], manifest: Path | None) -> None:
     """Pack CLIPS into one dataset, split by identity."""
+    from jaxtalk.datasets import Manifest
     from jaxtalk.datasets import pack as pack_clips
 
-    pack_clips(clips, out, held_out=held_out)
-    click.echo(f"{out}: {len(clips)} clips packed")
+    if manifest and held_out:
+        raise click.UsageError("--manifest says who is held out; leave --held-out away")
+    folders = [clip for clip in clips if not clip.is_file()]  # of clips/*, its manifest and lists are no clips
+    pack_clips(folders, out, Manifest.load(manifest) if manifest else None, held_out=held_out)
+    click.echo(f"{out}: {len(folders)} clips packed")
 
 
 @verb("""
@@ -350,20 +356,6 @@ def weights_get(name: str, source: str | None) -> None:
     click.echo(get(name, source=source))
 
 
-def _read_consent(path: Path | None) -> dict[str, Any]:
-    if path is None:
-        return {}
-    import json
-
-    try:
-        consent = json.loads(path.read_text())
-    except OSError as error:
-        raise JaxtalkError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise JaxtalkError(f"{path}: not JSON ({error})") from error
-    if not isinstance(consent, dict):
-        raise JaxtalkError(f'{path}: expected an object such as {{"subject": "Anna", "scope": "research"}}')
-    return consent
 @weights.command(
     "convert",
     cls=_Verb,
@@ -405,3 +397,17 @@ def weights_check(names: tuple[str, ...]) -> None:
     sys.exit(2 if failed else 0)
 
 
+def _read_consent(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    import json
+
+    try:
+        consent = json.loads(path.read_text())
+    except OSError as error:
+        raise JaxtalkError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise JaxtalkError(f"{path}: not JSON ({error})") from error
+    if not isinstance(consent, dict):
+        raise JaxtalkError(f'{path}: expected an object such as {{"subject": "Anna", "scope": "research"}}')
+    return consent

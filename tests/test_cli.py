@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from jaxtalk import cli
 from jaxtalk.errors import JaxtalkError
 
-VERBS = ("prepare", "import-checkpoint", "synthetic", "pack", "synthesize", "verify", "bench", "weights")
+VERBS = ("prepare", "import-checkpoint", "synthetic", "pack", "synthesize", "verify", "bench", "weights", "compare")
 
 
 def _call(*words: str) -> Result:
@@ -37,7 +37,10 @@ def test_every_verb_is_known() -> None:
     assert set(cli.main.commands) == set(VERBS)
 
 
-@pytest.mark.parametrize("words", [*((verb,) for verb in VERBS), ("weights", "get"), ("weights", "list"), ("weights", "convert"), ("weights", "check")], ids=" ".join)
+_WEIGHTS = [("weights", word) for word in ("get", "list", "convert", "check")]
+
+
+@pytest.mark.parametrize("words", [*((verb,) for verb in VERBS), *_WEIGHTS], ids=" ".join)
 def test_help_explains_and_shows_an_example(words: tuple[str, ...]) -> None:
     result = _call(*words, "--help")
     assert result.exit_code == 0 and result.output.startswith("Usage: jaxtalk " + " ".join(words))
@@ -204,9 +207,16 @@ def test_pack_and_synthetic_make_what_they_say(tmp_path: Path) -> None:
     paths = [str(write_fake_clip(tmp_path / name, seconds=0.4, identity=name).path) for name in ("anna", "eva")]
     result = _call("pack", *paths, "--out", str(tmp_path / "dataset"), "--held-out", "eva")
     assert result.exit_code == 0, result.output
-    from jaxtalk.datasets import open_packed
+    from jaxtalk.datasets import open_packed, read_manifest
 
     assert [clip.name for clip in open_packed(tmp_path / "dataset", "train")] == ["anna"]
+    manifest = tmp_path / "manifest.json"
+    read_manifest(tmp_path / "dataset").save(manifest)
+    result = _call("pack", *paths, str(manifest), "--out", str(tmp_path / "again"), "--manifest", str(manifest))
+    assert result.exit_code == 0 and "2 clips" in result.output
+    assert [clip.name for clip in open_packed(tmp_path / "again", "test")] == ["eva"]
+    result = _call("pack", *paths, "--out", str(tmp_path / "both"), "--manifest", str(manifest), "--held-out", "eva")
+    assert result.exit_code == 2 and "leave --held-out away" in result.stderr
     words = f"synthetic --out {tmp_path / 'people'} --identities 2 --utterances 1 --seconds 0.2 --size 32 --processes 1"
     result = _call(*words.split())
     assert result.exit_code == 0 and "2 clips" in result.output

@@ -124,7 +124,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         header = ["", *(f"{c['label']} {c['region'].lower()} {c['better']}" for c in table["columns"])]
         body = [[row["label"], *(cell["text"] for cell in row["cells"])] for row in table["rows"]]
         parts.append(f"**{table['title']}**\n\n{markdown_table(header, body)}")
-    return "\n\n".join([*parts, *missing(results)]) + "\n"
+    return "\n\n".join([*parts, *warnings(results), *missing(results)]) + "\n"
 
 
 def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
@@ -133,11 +133,19 @@ def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     return "\n".join([rows[0], "|" + "---|" * len(header), *rows[1:]])
 
 
-def missing(results: Mapping[str, Any]) -> list[str]:
-    """What has no number and why, a line each: clips, rows, metrics, faces that were not found."""
-    labels = {row["name"]: row["label"] for row in results["rows"]}
+def warnings(results: Mapping[str, Any]) -> list[str]:
+    """What a reader must know before any number, a line each: people who are no strangers, clips left out."""
     lines = [f"Clip {clip} could not be tested: {reason}" for clip, reason in results["failures"].items()]
-    lines += [f"No row “{labels.get(row, row)}”: {reason}." for row, reason in results["absent"].items()]
+    if results["split"]["seen"]:
+        known = ", ".join(f"{clip} (of {learnt})" for clip, learnt in results["split"]["seen"].items())
+        lines.insert(0, f"NOT STRANGERS: the run was trained on people of these clips: {known}.")
+    return lines
+
+
+def missing(results: Mapping[str, Any]) -> list[str]:
+    """What has no number and why, a line each: rows, metrics, faces that were not found."""
+    labels = {row["name"]: row["label"] for row in results["rows"]}
+    lines = [f"No row “{labels.get(row, row)}”: {reason}." for row, reason in results["absent"].items()]
     for reason in dict.fromkeys(results["unmeasured"].values()):
         metrics = [name for name, why in results["unmeasured"].items() if why == reason]
         lines.append(f"Not measured: {', '.join(metrics)}: {reason}.")
@@ -148,7 +156,4 @@ def missing(results: Mapping[str, Any]) -> list[str]:
                 lines.append(
                     f"Clip {name}, “{labels[row]}”: no face was found in {share}, which count in no landmark metric."
                 )
-    if results["split"]["seen"]:
-        known = ", ".join(f"{clip} (of {learnt})" for clip, learnt in results["split"]["seen"].items())
-        lines.insert(0, f"NOT STRANGERS: the run was trained on people of these clips: {known}.")
     return lines

@@ -131,6 +131,7 @@ def _evaluation(folder: Path, page_folder: Path) -> dict[str, Any]:
         "files": {name: _relative(folder / name, page_folder) for name in names},
         "labels": {row["name"]: row["label"] for row in results["rows"]},
         "metric_tables": metric_tables.metric_tables(results),
+        "warnings": metric_tables.warnings(results),
         "missing": metric_tables.missing(results),
         "speed": _speed(folder),
         "people_chart": _people_chart(results),

@@ -239,6 +239,12 @@ def make_stages(config: FewShotConfig) -> tuple[SpeechStage | FieldStage, ...]:
     return audio, field
 
 
+_FROM_SCRATCH = (
+    *("learning_rate", "speech_factor", "speech_weight", "tracked_share", "warp_factor", "motion_noise"),
+    *("mouth_share", "face_share"),
+)
+
+
 def adapt_stage(config: FewShotConfig, steps: int, from_scratch: bool) -> FieldStage:
     """`adapt`: everything, on one person, with a fresh optimiser and steps counted from here (card gdrf 1, 4).
 
@@ -249,9 +255,8 @@ def adapt_stage(config: FewShotConfig, steps: int, from_scratch: bool) -> FieldS
     if not config.model.listens:  # what is rendered is what was trained: smoothed from the start, or never
         settings = dataclasses.replace(settings, attention_start=0 if smooths(config) else _NEVER)
     if from_scratch:
-        taken = ("learning_rate", "speech_factor", "speech_weight", "tracked_share", "warp_factor", "motion_noise")
-        taken += ("mouth_share", "face_share")
-        settings = dataclasses.replace(settings, **{name: getattr(config.stages.field, name) for name in taken})
+        taken = {name: getattr(config.stages.field, name) for name in _FROM_SCRATCH}
+        settings = dataclasses.replace(settings, **taken)
         return FieldStage("adapt", config, settings, own_statistics=True)
     names = nnx.eval_shape(lambda: all_networks(config.model, jax.random.key(0)))
     return FieldStage("adapt", config, settings, init_from=dict.fromkeys(names, "field"))
