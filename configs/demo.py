@@ -4,9 +4,9 @@
     uv run train.py --config=configs/demo.py:smoke --workdir=runs/smoke   (the same path, in a hurry)
 
 GDRF (`configs/gdrf.py:tiny`): a base model of several people, adapted to the first seconds of a person that it has
-never seen, beside the same steps from scratch; the rest of that person's video is the test. With slightly longer
-training (5 min 48 s in all) that gave PSNR 27.4 / 25.9 / 25.3 dB (frame, face, mouth); from scratch 26.9 / 25.2 / 24.0,
-the frame of the nearest pose 23.4 / 21.0 / 19.5; late speech cost the mouth 1.5 dB.
+never seen, beside the same steps from scratch; the rest of that person's video is the test. In 5 min 46 s on two cores
+that gave PSNR 27.4 / 26.0 / 25.3 dB (frame, face, mouth); from scratch 26.7 / 25.0 / 24.5, the frame of the nearest pose
+23.4 / 21.0 / 19.5; late speech cost the mouth 1.9 dB.
 """
 
 import ml_collections

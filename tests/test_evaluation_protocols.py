@@ -15,8 +15,10 @@ from jaxtalk.evaluation import controls
 from jaxtalk.evaluation.protocols.flip import mirrored
 from jaxtalk.evaluation.protocols.strangers import first_part
 from jaxtalk.evaluation.records import Settings
+from jaxtalk.evaluation.results import _set_value
 from jaxtalk.evaluation.runner import evaluate
 from jaxtalk.methods.api import Drive
+from jaxtalk.metrics.fid import fid
 from jaxtalk.metrics.register import METRICS
 from jaxtalk.ops.cameras import project
 from tests import adapting_method, listening_method
@@ -170,3 +172,11 @@ def test_tracked_coefficients_need_an_avatar_that_knows_them(
     ours = avatars[0].rendered[0]
     np.testing.assert_array_equal(ours.audio[:4, 0, 0], frames)
     assert {row["name"] for row in results["rows"]} == {"ours", "speech", "nearest", "mean", "truth"}
+
+
+def test_too_few_frames_for_a_set_are_told_and_stop_nothing() -> None:
+    one, many = np.ones((1, 8)), np.random.default_rng(0).normal(size=(40, 8))
+    assert "at least two" in _set_value(fid, [one], [one])["reason"]
+    assert "no clip" in _set_value(fid, [], [])["reason"]
+    pooled = _set_value(fid, [many[:10], many[10:]], [many[:10] + 3.0, many[10:] + 3.0])
+    assert pooled["mean"] == pytest.approx(9.0 * 8) and pooled["frames"] == 40  # of the clips together

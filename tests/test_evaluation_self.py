@@ -62,7 +62,7 @@ def test_results_file_is_what_is_returned_and_strict_json(outcome: Outcome) -> N
 
 def test_the_page_folds_away_what_is_much(outcome: Outcome) -> None:
     text = (outcome[1] / "eval/self/index.html").read_text()
-    assert text.count("<details>") == text.count("</details>") == 5  # clips after the second, papers, method, what is missing, config
+    assert text.count("<details>") == text.count("</details>") == 5  # clips, papers, method, what is missing, config
     assert "Frames of 1 more clip<" in text and "Clip by clip" in text
 
 

@@ -91,3 +91,21 @@ def test_mean_frame_is_the_mean_of_the_given_frames_alone(fake_clip: Clip) -> No
     index = np.array([1, 7, 30])
     expected = np.mean([fake_clip.frame(i) / 255 for i in index], axis=0)
     np.testing.assert_allclose(baselines.mean_frame(select_frames(fake_clip, index)), expected, atol=1e-6)
+
+
+def test_a_clip_without_a_pair_counts_in_no_mean() -> None:
+    pairs = {
+        "a": statistics.paired(np.array([2.0, 4.0]), np.zeros(2)),
+        "b": statistics.paired(np.full(3, np.nan), np.ones(3)),
+    }
+    result = statistics.paired_over_clips(pairs, {"a": "anna", "b": "ben"})
+    assert result["mean"] == 3 and result["frames"] == 2 and np.isnan(result["identities"]["ben"]["mean"])
+
+
+def test_people_vary_more_than_their_frames() -> None:
+    """Two persons far apart: the interval spans them both, however many frames each has."""
+    frames = {"a": np.full(100, 20.0), "b": np.full(100, 30.0)}
+    low, high = statistics.bootstrap_interval(frames, {"a": "anna", "b": "ben"}, block=5)
+    assert (low, high) == (20.0, 30.0)
+    low, high = statistics.bootstrap_interval(frames, {"a": "anna", "b": "anna"}, block=5)
+    assert (low, high) == (25.0, 25.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -97,7 +98,9 @@ def _svg(figure: Any, canvas: Any, label: str, salt: str) -> str:
         canvas(figure).print_svg(buffer, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{label}">', text)
+    words = html.escape(label)
+    opening = r'<svg [^>]*?viewBox="([^"]*)"[^>]*>'
+    text = re.sub(opening, lambda found: f'<svg viewBox="{found[1]}" role="img" aria-label="{words}">', text, count=1)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'<g id="patch_1">.*?</g>', "", text, count=1, flags=re.DOTALL)  # the figure's white background
     text = re.sub(r'<g id="patch_2">.*?</g>', "", text, count=1, flags=re.DOTALL)  # and the axes'

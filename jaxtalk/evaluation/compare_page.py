@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from jaxtalk.evaluation.results import formatted, write_text
 
 _CLIPS, _FRAMES = 3, 3  # shown side by side
 _CHARTED = 4  # runs in a chart
-_UNDRAWN = re.compile(r"[<>&\"\\]")  # what a chart's label cannot hold
 
 
 def compare_runs(
@@ -97,7 +95,7 @@ def _panels(entries: Sequence[Entry], clip: str, pictures: Sequence[Mapping[str,
 def _people(entries: Sequence[Entry]) -> dict[str, str]:
     """PSNR of each person's mouth by run; nothing of a single person, or where there is no truth."""
     cells = {
-        _UNDRAWN.sub("·", entry.name): entry.results["values"][entry.subject].get("psnr/rgb", {}).get("mouth")
+        entry.name: entry.results["values"][entry.subject].get("psnr/rgb", {}).get("mouth")
         for entry in entries[:_CHARTED]
     }
     values = {name: cell["identities"] for name, cell in cells.items() if cell}

@@ -30,13 +30,17 @@ def _table(results: Mapping[str, Any], group: str) -> dict[str, Any]:
             rows.append({"label": row["label"], "kind": row["kind"], "cells": cells})
     columns = [
         {
-            "label": f"{metric['label']}{', ' * bool(metric['unit'])}{metric['unit']}",
+            "label": _with_unit(metric),
             "region": results["regions"][region],
             "better": _BETTER[metric["higher_is_better"]],
         }
         for metric, region in places
     ]
     return {"title": group, "columns": columns, "rows": rows}
+
+
+def _with_unit(metric: Mapping[str, Any]) -> str:
+    return f"{metric['label']}, {metric['unit']}" if metric["unit"] else metric["label"]
 
 
 def _regions(results: Mapping[str, Any], metric: str) -> list[str]:
@@ -51,7 +55,8 @@ def _cell(results: Mapping[str, Any], row: Mapping[str, Any], metric: Mapping[st
     interval = ""
     if row["kind"] == "method" and value and value["interval"]:
         interval = "–".join(formatted(end, max(digits - 1, 0)) for end in value["interval"])
-    return {"text": formatted(mean, digits), "interval": interval, "value": mean}
+    of = f" (n = {value['frames']})" if value and "frames" in value else ""  # it depends on how many there are
+    return {"text": formatted(mean, digits) + of, "interval": interval, "value": mean}
 
 
 def differences(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,7 +73,7 @@ def differences(results: Mapping[str, Any]) -> dict[str, Any]:
     labels = {row["name"]: row["label"] for row in results["rows"]}
     return {
         "columns": [
-            f"{metric['label']} {results['regions'][region].lower()} {_BETTER[metric['higher_is_better']]}"
+            f"{_with_unit(metric)} {results['regions'][region].lower()} {_BETTER[metric['higher_is_better']]}"
             for metric, region in places
         ],
         "rows": [

@@ -168,7 +168,7 @@ def _exhibits(folder: Path, results: dict[str, Any], name: str) -> dict[str, Any
 
 def _picture(folder: Path, results: dict[str, Any], clip: str, picture: dict[str, Any]) -> dict[str, Any]:
     """One tested frame: its panels as data, each with its PSNR over the mouth where it has one."""
-    metric = next(iter(results["metrics"]))
+    metric = next(iter(results["metrics"]), "")
     frames, names = results["clips"][clip]["per_frame"], results["clips"][clip].get("panels", {})
     panels = []
     for panel, label in _PANELS.items():

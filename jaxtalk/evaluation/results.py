@@ -77,6 +77,7 @@ def assemble(
     regions = {
         name: [region for region in metric.regions if region in protocol.regions] for name, metric in metrics.items()
     }
+    values = {row.name: _grid(regions, lambda m, r, n=row.name: _value(clips, n, metrics[m], r)) for row in layout.rows}
     return {
         "schema": SCHEMA_VERSION,
         "protocol": protocol.name,
@@ -89,9 +90,7 @@ def assemble(
         "regions": dict(protocol.regions),
         "rows": [dataclasses.asdict(row) for row in layout.rows],
         "subject_row": layout.subject_row,
-        "values": {
-            row.name: _grid(regions, lambda m, r, n=row.name: _value(clips, n, metrics[m], r)) for row in layout.rows
-        },
+        "values": values,
         "comparisons": [dataclasses.asdict(comparison) for comparison in layout.comparisons],
         "paired": {
             comparison.name: _grid(regions, lambda m, r, c=comparison: _paired(clips, c, metrics[m], r))
@@ -99,7 +98,7 @@ def assemble(
         },
         "clips": {clip.clip: _clip_facts(clip) for clip in clips},
         "absent": _reasons([(row, reason, clip.clip) for clip in clips for row, reason in clip.absent.items()]),
-        "unmeasured": {**suite.absent, **_unmeasured(clips)},
+        "unmeasured": {**suite.absent, **_unmeasured(clips), **_unfinished(values)},
         "failures": dict(failures),
     }
 
@@ -125,6 +124,17 @@ def _unmeasured(clips: Sequence[ClipResult]) -> dict[str, str]:
     return _reasons(found)
 
 
+def _unfinished(values: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, str]:
+    """Metric of a set of clips -> why it has no value."""
+    return {
+        metric: cell["reason"]
+        for metrics in values.values()
+        for metric, regions in metrics.items()
+        for cell in regions.values()
+        if "reason" in cell
+    }
+
+
 def _metric_facts(metric: Metric) -> dict[str, Any]:
     names = ("id", "label", "unit", "higher_is_better", "digits", "group", "level", "definition")
     return {name: getattr(metric, name) for name in names}
@@ -145,13 +155,25 @@ def _value(clips: Sequence[ClipResult], row: str, metric: Metric, region: str) -
         return None
     if metric.distance is not None:
         truth = {clip.clip: clip.values["truth"][metric.id][region] for clip in _having(clips, metric, region, "truth")}
-        both = [np.concatenate([part[clip] for clip in frames if clip in truth]) for part in (frames, truth)]
-        return {"mean": metric.distance(*both), "interval": None, "identities": {}, "clips": {}}
+        return _set_value(
+            metric.distance, *([part[clip] for clip in frames if clip in truth] for part in (frames, truth))
+        )
     identities = {clip.clip: clip.identity for clip in clips if clip.clip in frames}
     means = {name: statistics.frame_mean(values) for name, values in frames.items()}
     block = max(_block(clip.times) for clip in clips if clip.clip in frames)
     interval = statistics.bootstrap_interval(frames, identities, block=block)
     return {**statistics.over_clips(means, identities), "interval": interval}
+
+
+def _set_value(distance: Any, features: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> dict[str, Any]:
+    """The distance of the features of all clips from the truth's; of too few frames, why there is none."""
+    value: dict[str, Any] = {"mean": None, "interval": None, "identities": {}, "clips": {}}
+    if not features:
+        return value | {"reason": "no clip has features of both"}
+    try:
+        return value | {"mean": distance(*map(np.concatenate, (features, truth))), "frames": sum(map(len, features))}
+    except JaxtalkError as error:
+        return value | {"reason": str(error)}
 
 
 def _having(clips: Sequence[ClipResult], metric: Metric, region: str, *rows: str) -> list[ClipResult]:

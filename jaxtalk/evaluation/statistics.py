@@ -82,11 +82,12 @@ def paired_over_clips(pairs: Mapping[str, Paired], identities: Mapping[str, str]
 
 
 def _mean_of_pairs(pairs: Mapping[str, Paired], identities: Mapping[str, str]) -> dict[str, Any]:
+    pairs = {clip: pair for clip, pair in pairs.items() if pair.frames}  # of the others nothing is known
     weights = clip_weights({clip: identities[clip] for clip in pairs})
     variance = sum((weights[clip] * pair.standard_error) ** 2 for clip, pair in pairs.items())
     return {
-        "mean": float(sum(weights[clip] * pair.mean for clip, pair in pairs.items())),
-        "standard_error": float(np.sqrt(variance)),
+        "mean": float(sum(weights[clip] * pair.mean for clip, pair in pairs.items())) if pairs else float("nan"),
+        "standard_error": float(np.sqrt(variance)) if pairs else float("nan"),
         "frames": sum(pair.frames for pair in pairs.values()),
         "positive": sum(pair.positive for pair in pairs.values()),
     }

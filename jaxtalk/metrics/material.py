@@ -80,7 +80,7 @@ class Material:
             "truth": "" if self.truth is not None else "there is no truth to compare with",
             "sound": "" if self.sound is not None else "nothing is heard",
             "source": "" if self.source is not None else "there is no picture that the avatar was made of",
-            "consecutive": "" if self.consecutive else "the tested frames do not follow each other; test all of them "
-            "(--max_frames=0)",
+            "consecutive": "" if self.consecutive else "it needs several frames that follow each other; test all "
+            "of them (--max_frames=0)",
         }  # fmt: skip
         return reasons[need]

@@ -81,6 +81,8 @@ def position_jitter() -> Measure:
 
 def _jitter(material: Material) -> poses.Jitter:
     faces = material.image.faces
+    if not faces.found.any():
+        return poses.Jitter(float("nan"), float("nan"))
     place = np.pad(_centre(faces.points) / np.nanmedian(_width(faces.points)), ((0, 0), (0, 1)))
     # `jitter` counts in thousandths of its unit: a tenth of the face's width makes that percent.
     return poses.jitter(faces.rotation, 0.1 * place, material.fps)
