@@ -5,8 +5,8 @@
 
 GDRF (`configs/gdrf.py:tiny`): a base model of several people, adapted to the first seconds of a person that it has
 never seen, beside the same steps from scratch; the rest of that person's video is the test. In 5 min 46 s on two cores
-that gave PSNR 27.4 / 26.0 / 25.3 dB (frame, face, mouth); from scratch 26.7 / 25.0 / 24.5, the frame of the nearest pose
-23.4 / 21.0 / 19.5; late speech cost the mouth 1.9 dB.
+that gave PSNR 27.4 / 26.0 / 25.3 dB (frame, face, mouth); from scratch 26.7 / 25.0 / 24.5, the frame of the nearest
+pose 23.4 / 21.0 / 19.5; late speech cost the mouth 1.9 dB.
 """
 
 import ml_collections
