@@ -171,6 +171,8 @@ def test_batches_do_not_change_the_embeddings(monkeypatch: pytest.MonkeyPatch) -
     expected = [sync.video_embeddings(crops, _Watcher()), sync.audio_embeddings(_voice(), 19, _Watcher())]
     assert [len(part) for part in expected] == [19, 19]
     monkeypatch.setattr(sync, "_BATCH", 5)
+    for cached in (sync._lips, sync._ear):
+        cached.cache_clear()
     np.testing.assert_allclose(sync.video_embeddings(crops, _Watcher()), expected[0], rtol=1e-6)
     np.testing.assert_allclose(sync.audio_embeddings(_voice(), 19, _Watcher()), expected[1], rtol=1e-6)
 

@@ -6,15 +6,14 @@ network (r50 or r100, and what it was trained on) belongs to the number: values 
 
 from __future__ import annotations
 
+import functools
 from typing import Literal, cast
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.faces.landmarks import LEFT_EYE, RIGHT_EYE
+from jaxtalk.metrics.batches import Batched
 from jaxtalk.nn.pretrained.iresnet import SIZE, IResNet
 
 # Where ArcFace wants the eyes (the image's left one first), the nose's tip and the mouth's corners, in pixels of the
@@ -55,11 +54,8 @@ def embeddings(frames: np.ndarray, landmarks: np.ndarray, network: IResNet) -> n
         )
     found = np.flatnonzero(np.isfinite(landmarks).all(axis=(1, 2)))
     values = np.full((len(frames), network.fc.out_features), np.nan, np.float32)
-    for start in range(0, len(found), _BATCH):
-        index = found[start : start + _BATCH]
-        filled = np.concatenate([index, np.repeat(index[-1:], _BATCH - len(index))])  # every batch has one shape
-        faces = aligned_faces(frames[filled], landmarks[filled])
-        values[index] = np.asarray(_embedded(network, jnp.asarray(faces)))[: len(index)]
+    if len(found):
+        values[found] = _batched(network)(aligned_faces(frames[found], landmarks[found]))
     return values
 
 
@@ -123,6 +119,7 @@ def _sampled(frame: np.ndarray, places: np.ndarray) -> np.ndarray:
     return np.rint(total).astype(np.uint8)
 
 
-@nnx.jit
-def _embedded(network: IResNet, faces: jax.Array) -> jax.Array:
-    return network(faces.astype(jnp.float32) / 127.5 - 1)
+@functools.lru_cache(maxsize=2)
+def _batched(network: IResNet) -> Batched:
+    """The network on all devices of this process, compiled once."""
+    return Batched(network, lambda network, faces: network(faces / 127.5 - 1), _BATCH, raw=True)

@@ -8,17 +8,16 @@ against a sync network may score above the truth: more is not always better.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import cast
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.signal
-from flax import nnx
 
 from jaxtalk.audio.psf import mfcc_psf
 from jaxtalk.audio.spectrum import SAMPLE_RATE, resampled
 from jaxtalk.errors import JaxtalkError
+from jaxtalk.metrics.batches import Batched
 from jaxtalk.metrics.sync_crop import face_crops, face_span
 from jaxtalk.nn.pretrained.syncnet import CEPSTRA, FRAMES, ROWS, SyncNet
 
@@ -117,34 +116,27 @@ def load() -> SyncNet:
 
 def video_embeddings(crops: np.ndarray, network: SyncNet) -> np.ndarray:
     """Embeddings [F - 4, D] of the windows of faces [F, 224, 224, 3], uint8 RGB (`sync_crop.face_crops`)."""
-    count = len(crops) - FRAMES + 1
-    parts = []
-    for start in range(0, count, _BATCH):
-        index = np.minimum(np.arange(start, start + _BATCH + FRAMES - 1), len(crops) - 1)  # the last frame is repeated
-        parts.append(np.asarray(_lips(network, jnp.asarray(crops[index][..., ::-1]))))
-    return np.concatenate(parts)[:count]
+    windows = np.lib.stride_tricks.sliding_window_view(crops[..., ::-1], FRAMES, axis=0)  # a view: nothing is copied
+    return _lips(network)(np.moveaxis(windows, -1, 1))
 
 
 def audio_embeddings(samples: np.ndarray, windows: int, network: SyncNet) -> np.ndarray:
     """Embeddings [windows, D] of sound [N] in [-1, 1] at 16 kHz, which is at least five frames longer."""
     words = np.clip(np.rint(np.asarray(samples, np.float64) * 32768), -32768, 32767)  # the 16 bits of a sound file
     rows = np.lib.stride_tricks.sliding_window_view(mfcc_psf(words, SAMPLE_RATE, num_cepstra=CEPSTRA), ROWS, axis=0)
-    cepstra = rows[::_ROWS][:windows].astype(np.float32)
-    parts = []
-    for start in range(0, windows, _BATCH):
-        index = np.minimum(np.arange(start, start + _BATCH), windows - 1)
-        parts.append(np.asarray(_speech(network, jnp.asarray(cepstra[index]))))
-    return np.concatenate(parts)[:windows]
+    return _ear(network)(rows[::_ROWS][:windows].astype(np.float32))
 
 
-@nnx.jit
-def _lips(network: SyncNet, frames: jax.Array) -> jax.Array:
-    return network.lips(frames[None].astype(jnp.float32))[0]
+@functools.lru_cache(maxsize=2)
+def _lips(network: SyncNet) -> Batched:
+    """Windows [B, 5, 224, 224, 3] through the network, on all devices of this process, compiled once."""
+    return Batched(network, lambda network, windows: network.lips(windows)[:, 0], _BATCH, raw=True)
 
 
-@nnx.jit
-def _speech(network: SyncNet, cepstra: jax.Array) -> jax.Array:
-    return network.audio(cepstra)
+@functools.lru_cache(maxsize=2)
+def _ear(network: SyncNet) -> Batched:
+    """Windows [B, 13, 20] of cepstra, likewise."""
+    return Batched(network, lambda network, cepstra: network.audio(cepstra), _BATCH, raw=True)
 
 
 def _frames_at_25(count: int, fps: float) -> np.ndarray:
