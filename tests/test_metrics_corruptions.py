@@ -292,7 +292,7 @@ def small_arcface(laboratory: Laboratory) -> IResNet:
     frames = np.concatenate([clip.frames[::4] for clip in (laboratory.speaker, laboratory.another)])
     found = embeddings(frames, laboratory.find_faces(frames).points, network)
     network.features.bias[...] -= found.mean(0)
-    return network
+    return nnx.clone(network)  # another network: what has been compiled keeps its parameters
 
 
 @pytest.fixture(scope="module")

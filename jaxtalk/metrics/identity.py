@@ -121,5 +121,5 @@ def _sampled(frame: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=2)
 def _batched(network: IResNet) -> Batched:
-    """The network on all devices of this process, compiled once."""
+    """The network, with the parameters that it has now, on all devices of this process; compiled once."""
     return Batched(network, lambda network, faces: network(faces / 127.5 - 1), _BATCH, raw=True)

@@ -129,7 +129,7 @@ def audio_embeddings(samples: np.ndarray, windows: int, network: SyncNet) -> np.
 
 @functools.lru_cache(maxsize=2)
 def _lips(network: SyncNet) -> Batched:
-    """Windows [B, 5, 224, 224, 3] through the network, on all devices of this process, compiled once."""
+    """Windows [B, 5, 224, 224, 3] through the network as it is now, on all devices of this process; compiled once."""
     return Batched(network, lambda network, windows: network.lips(windows)[:, 0], _BATCH, raw=True)
 
 
