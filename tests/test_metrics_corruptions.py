@@ -175,9 +175,9 @@ def blurred(frames: np.ndarray) -> np.ndarray:
 class Laboratory:
     """Measures one metric of one corruption, each at most once, and each picture's face once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, landmarker: Landmarker) -> None:
         self.speaker, self.another = (Clip(folder / "clips" / name) for name in (SPEAKER, ANOTHER))
-        self._landmarker = Landmarker(folder / "models" / "face_landmarker.task")
+        self._landmarker = landmarker
         self._known: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
         points = self.find_faces(self.speaker.frames).points
         self.boxes = np.concatenate([points[:, MOUTH].min(1) - 12, points[:, MOUTH].max(1) + 12], axis=1)
@@ -300,8 +300,9 @@ def laboratory(real_data: Path) -> Iterator[Laboratory]:
     if not (real_data / "models" / "face_landmarker.task").is_file():
         pytest.skip("no models/face_landmarker.task in the folder of real clips")
     pytest.importorskip("mediapipe")
-    laboratory = Laboratory(real_data)
-    with pytest.MonkeyPatch.context() as patch:
+    landmarker = Landmarker(real_data / "models" / "face_landmarker.task")
+    with landmarker, pytest.MonkeyPatch.context() as patch:  # unclosed, it may hang where it is collected
+        laboratory = Laboratory(real_data, landmarker)
         patch.setattr(measures, "load_lpips", drawn_lpips)
         patch.setattr(measures, "load_fid_features", lambda: thumbnails)
         patch.setattr(measures, "_arcface", functools.cache(lambda: small_arcface(laboratory)))
