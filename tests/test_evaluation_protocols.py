@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from jaxtalk.evaluation.records import Settings
 from jaxtalk.evaluation.results import _set_value
 from jaxtalk.evaluation.runner import evaluate
 from jaxtalk.methods.api import Drive
+from jaxtalk.metrics import Faces
 from jaxtalk.metrics.fid import fid
 from jaxtalk.metrics.register import METRICS
 from jaxtalk.ops.cameras import project
@@ -135,8 +137,8 @@ def test_a_mirrored_head_is_seen_in_the_mirror() -> None:
     camera = jnp.array([600.0, 256.0, 256.0])
 
     def seen(points: np.ndarray, drive: Drive) -> np.ndarray:
-        arrays = (jnp.asarray(array) for array in (points, drive.rotation[0], drive.translation[0]))
-        return np.asarray(project(*arrays, camera)[0])
+        rotation, translation = jnp.asarray(drive.rotation[0]), jnp.asarray(drive.translation[0])
+        return np.asarray(project(jnp.asarray(points), rotation, translation, camera)[0])
 
     before, after = seen(points, drive), seen(points * [-1, 1, 1], flipped)
     np.testing.assert_allclose(after, np.stack([512 - before[:, 0], before[:, 1]], -1), atol=1e-3)
@@ -180,3 +182,28 @@ def test_too_few_frames_for_a_set_are_told_and_stop_nothing() -> None:
     assert "no clip" in _set_value(fid, [], [])["reason"]
     pooled = _set_value(fid, [many[:10], many[10:]], [many[:10] + 3.0, many[10:] + 3.0])
     assert pooled["mean"] == pytest.approx(9.0 * 8) and pooled["frames"] == 40  # of the clips together
+
+
+def test_faces_are_looked_for_once_in_each_row_and_speech_made_once(
+    clips: dict[str, Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[bytes] = []
+    made: list[str] = []
+
+    def find(frames: np.ndarray) -> Faces:
+        looked.append(frames.tobytes())
+        return Faces(np.full((len(frames), 68, 2), np.nan), np.full((len(frames), 3, 3), np.nan))
+
+    def other(view: Any, *rest: Any) -> Any:
+        made.append(view.name)
+        return other_speech(view, *rest)
+
+    other_speech = controls.other_speech
+    monkeypatch.setattr(controls, "other_speech", other)
+    monkeypatch.setattr("jaxtalk.evaluation.runner.face_finder", lambda: contextlib.nullcontext((find, "")))
+    listening_method.install(monkeypatch, tmp_path, list(clips.values())[1:3])
+    results = evaluate(tmp_path, "cross", max_frames=0, video_seconds=0.2)
+    assert len(looked) == len(set(looked)) == 2 * len(results["rows"])  # the truth's row shares the truth's faces
+    assert made == ["ben", "cara"]
+    frames = results["clips"]["ben"]["frames"]
+    assert results["clips"]["ben"]["missing_faces"] == dict.fromkeys(("ours", "audio_own", "truth"), len(frames))

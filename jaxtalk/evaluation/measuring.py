@@ -9,8 +9,8 @@ import numpy as np
 from jaxtalk.clip import ClipView
 from jaxtalk.evaluation.controls import Speech
 from jaxtalk.evaluation.exhibits import frames_of
-from jaxtalk.faces.landmarks import lip_gap
 from jaxtalk.metrics import Material, Pictures, Suite
+from jaxtalk.metrics.landmarks import lip_opening
 
 _SOURCES = 8  # pictures of what the avatar was made of, evenly spaced, that identity is compared with
 
@@ -18,12 +18,17 @@ _SOURCES = 8  # pictures of what the avatar was made of, evenly spaced, that ide
 class ClipMeasurements:
     """Values of every row that is added, by row, metric and region (see `records.ClipResult`)."""
 
-    def __init__(self, suite: Suite, view: ClipView, tested: np.ndarray, made_of: np.ndarray) -> None:
-        """`tested` [F] and `made_of` are frames of the clip: those to test on, and those that the avatar has seen."""
+    def __init__(
+        self, suite: Suite, view: ClipView, tested: np.ndarray, made_of: np.ndarray, truth: np.ndarray
+    ) -> None:
+        """`tested` [F] and `made_of` are frames of the clip: those to test on, and those that the avatar has seen.
+
+        `truth`: the pictures of the tested ones. A row that is this very array shares all that is derived of it.
+        """
         track = view.track
         self._suite, self._view, self._times = suite, view, track.time[tested]
         self._boxes = {"frame": None, "face": track.face_box[tested], "mouth": track.mouth_box[tested]}
-        self.truth = frames_of(view, tested)
+        self.truth = truth
         self._truth = Pictures(self.truth, suite.find_faces)
         few = made_of[np.unique(np.linspace(0, len(made_of) - 1, _SOURCES).round().astype(int))]
         self._source = Pictures(frames_of(view, few), suite.find_faces)
@@ -49,4 +54,4 @@ class ClipMeasurements:
             self.unmeasured.setdefault(metric, {})[row] = reason
         if image.missing_faces is not None:
             self.missing_faces[row] = image.missing_faces
-            self.lips[row] = lip_gap(image.faces.points)
+            self.lips[row] = lip_opening(image.faces.points)

@@ -149,7 +149,7 @@ class _Measured(ClipMeasurements):
     def __init__(
         self, suite: Suite, view: ClipView, tested: np.ndarray, made_of: np.ndarray, keep: Mapping[str, str]
     ) -> None:
-        super().__init__(suite, view, tested, made_of)
+        super().__init__(suite, view, tested, made_of, frames_of(view, tested))
         self._keep = keep
         self._images: dict[str, np.ndarray] = {}
 

@@ -6,6 +6,7 @@ A protocol is a `Plan`, as data: which frames make the avatar and which test it,
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -34,11 +35,29 @@ class Case:
     train: np.ndarray  # frames that the avatar was made of
     tested: np.ndarray  # [F] frames
     fit_seconds: float
+    _speeches: dict[MakeSpeech, controls.Speech] = dataclasses.field(default_factory=dict)
 
     def drive(self, speech: controls.Speech) -> Drive:
         """The tested frames' poses and eyes, with this speech."""
         pose = self.subject.settings.pose
         return drive_of(self.avatar, self.view, self.tested, speech, self.subject.audio_feature, pose)
+
+    def speech(self, make: MakeSpeech) -> controls.Speech:
+        """What `make` gives of this case; made once, since it may read or synthesise sound."""
+        if make not in self._speeches:
+            self._speeches[make] = make(self)
+        return self._speeches[make]
+
+    @functools.cached_property
+    def truth(self) -> np.ndarray:
+        """The tested frames as they were filmed, [F, H, W, 3] uint8."""
+        return frames_of(self.view, self.tested)
+
+    @functools.cached_property
+    def nearest(self) -> np.ndarray:
+        """Which frame that the avatar was made of has the pose nearest to each tested frame's, [F]."""
+        track = self.view.track
+        return self.train[baselines.nearest_frames(track.take(self.train), track.take(self.tested))]
 
     @property
     def seconds(self) -> float:
@@ -105,7 +124,7 @@ class Plan:
     def evaluate_clip(self, subject: Subject, view: ClipView) -> ClipResult:
         """Makes the avatar of a clip and measures every row on the test frames."""
         case, test = self._case(subject, view)
-        measured = ClipMeasurements(subject.suite, view, case.tested, case.train)
+        measured = ClipMeasurements(subject.suite, view, case.tested, case.train, case.truth)
         images, heard, absent, rate = self._rows(case, measured)
         ours = self.rows[0].row.name
         worst_by = measured.values[ours].get("psnr/rgb", {}).get("mouth", np.full(len(case.tested), np.nan))
@@ -152,9 +171,9 @@ class Plan:
                 name = plan.row.name
                 try:
                     if plan.make is None:
-                        heard[name] = plan.hears(case).label
-                    made = plan.make(case) if plan.make else case.drive(plan.hears(case))
-                    says = plan.says(case)
+                        heard[name] = case.speech(plan.hears).label
+                    made = plan.make(case) if plan.make else case.drive(case.speech(plan.hears))
+                    says = case.speech(plan.says)
                     begun = time.perf_counter()
                     frames = render(case.avatar, made) if isinstance(made, Drive) else made
                     if isinstance(made, Drive):
@@ -175,7 +194,7 @@ class Plan:
         if not len(index):
             return []
         with bar(f"film {case.view.name}", len(index)) as progress:
-            speech = self.film(case)
+            speech = case.speech(self.film)
             return film(case.subject, case.view, case.avatar, index, self.name, progress, speech=speech)
 
 
@@ -186,25 +205,19 @@ def _facts(case: Case, test: np.ndarray, heard: dict[str, str]) -> dict[str, Any
         "test_frames": len(test),
         "train_seconds": [float(times[case.train[0]]), float(times[case.train[-1]])],
         "test_seconds": [float(times[test[0]]), float(times[test[-1]])],
-        "nearest_frame": nearest(case).tolist(),
+        "nearest_frame": case.nearest.tolist(),
         "speech": heard,
     }
 
 
-def nearest(case: Case) -> np.ndarray:
-    """Which of the frames that the avatar was made of has the pose nearest to each tested frame's, [F]."""
-    track = case.view.track
-    return case.train[baselines.nearest_frames(track.take(case.train), track.take(case.tested))]
-
-
 TRUTH = RowPlan(
     Row("truth", "Ground truth", "truth", "The test frames themselves: what the metrics say of the real video."),
-    make=lambda case: frames_of(case.view, case.tested),
+    make=lambda case: case.truth,
 )
 NEAREST = RowPlan(
     Row("nearest", "Nearest frame", "baseline", "The frame that the avatar was made of whose head pose is nearest "
         "(rotation angle plus shift over 0.1 m)."),
-    make=lambda case: frames_of(case.view, nearest(case)),
+    make=lambda case: frames_of(case.view, case.nearest),
 )  # fmt: skip
 MEAN = RowPlan(
     Row("mean", "Mean frame", "baseline", "The mean of all frames that the avatar was made of."),
