@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from jaxtalk import __version__
 from jaxtalk.evaluation.charts import dot_chart
 from jaxtalk.evaluation.compare import Entry, read_entries, same_clips
 from jaxtalk.evaluation.compare_tables import comparison
-from jaxtalk.evaluation.metric_tables import markdown_table
-from jaxtalk.evaluation.report import embedded
+from jaxtalk.evaluation.metric_tables import column_text, markdown_table
+from jaxtalk.evaluation.report import embedded, page_environment
 from jaxtalk.evaluation.results import formatted, write_text
 
 _CLIPS, _FRAMES = 3, 3  # shown side by side
@@ -49,16 +47,10 @@ def compare_runs(
 
 def page(entries: Sequence[Entry], found: Mapping[str, Any]) -> str:
     """The comparison as one HTML file that needs nothing else."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("jaxtalk.evaluation"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"number": formatted, "difference": difference}
-    return environment.get_template("compare.html").render(
-        found=found, clips=_pictures(entries), chart=_people(entries), version=__version__
+    return (
+        page_environment(difference)
+        .get_template("compare.html")
+        .render(found=found, clips=_pictures(entries), chart=_people(entries), version=__version__)
     )
 
 
@@ -122,7 +114,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         body = [[key, *(run["settings"][key] for run in runs)] for key in found["settings"]]
         parts.append(markdown_table(["differs in", *(run["name"] for run in runs)], body))
     for table in found["tables"]:
-        header = [table["title"], *(f"{c['label']} {c['region'].lower()} {c['better']}" for c in table["columns"])]
+        header = [table["title"], *map(column_text, table["columns"])]
         body = [[_marked(row["run"]), *map(_markdown_cell, row["cells"])] for row in table["rows"]]
         parts.append(markdown_table(header, body))
     if found["controls"]:

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.evaluation import statistics
 from jaxtalk.evaluation.compare import Entry, differing_settings, remarks, same_clips, short_names
+from jaxtalk.evaluation.metric_tables import column
 from jaxtalk.evaluation.results import formatted
 
-_BETTER = {True: "↑", False: "↓", None: "≈ truth"}
 _IN_LABEL = 3  # differing settings that fit beside a run's name
 
 
@@ -85,20 +85,12 @@ def _table(
     places = [
         (m, region) for m in metrics for region in regions if any(_value(e, e.subject, m, region) for e in entries)
     ]
-    columns = [
-        {
-            "metric": metric,
-            "label": f"{metrics[metric]['label']}{', ' * bool(metrics[metric]['unit'])}{metrics[metric]['unit']}",
-            "region": regions[region],
-            "better": _BETTER[metrics[metric]["higher_is_better"]],
-        }
-        for metric, region in places
-    ]
+    columns = [column(metrics[metric], regions[region]) for metric, region in places]
     cells = [[_cell(entries[0], entry, metrics[metric], region) for metric, region in places] for entry in entries]
-    for column, (metric, region) in enumerate(places):
+    for place, (metric, region) in enumerate(places):
         truth = _value(entries[0], "truth", metric, region)
         best = truth["mean"] if truth else None
-        fair = [line[column] for line, run in zip(cells, runs, strict=True) if not run["remarks"]]
+        fair = [line[place] for line, run in zip(cells, runs, strict=True) if not run["remarks"]]
         _mark_best(fair, metrics[metric], best)
     rows = [{"kind": "run", "run": run, "cells": line} for run, line in zip(runs, cells, strict=True)]
     for row in _shared_rows(entries[0]):
@@ -137,17 +129,8 @@ def _cell(first: Entry, entry: Entry, metric: Mapping[str, Any], region: str) ->
     cell = _plain_cell(_value(entry, entry.subject, metric["id"], region), metric)
     if entry is not first:
         cell["pair"] = paired_runs(first, entry, metric["id"], region)
-        cell["sign"] = _sign(cell["pair"], metric["higher_is_better"])
+        cell["sign"] = statistics.clear_sign(cell["pair"], metric["higher_is_better"])
     return cell
-
-
-def _sign(pair: Mapping[str, Any] | None, higher_is_better: bool | None) -> int:
-    if pair is None or higher_is_better is None:
-        return 0
-    for sign in (1, -1):
-        if statistics.clearly_above_zero({**pair, "mean": sign * pair["mean"]}):
-            return sign if higher_is_better else -sign
-    return 0
 
 
 def paired_runs(first: Entry, other: Entry, metric: str, region: str) -> dict[str, Any] | None:

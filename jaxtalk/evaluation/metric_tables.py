@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxtalk.evaluation.results import formatted
-from jaxtalk.evaluation.statistics import clearly_above_zero
+from jaxtalk.evaluation.statistics import clear_sign
 
 _BETTER = {True: "↑", False: "↓", None: "≈ truth"}
 
@@ -28,15 +28,23 @@ def _table(results: Mapping[str, Any], group: str) -> dict[str, Any]:
         cells = [_cell(results, row, metric, region) for metric, region in places]
         if any(cell["value"] is not None for cell in cells):
             rows.append({"label": row["label"], "kind": row["kind"], "cells": cells})
-    columns = [
-        {
-            "label": _with_unit(metric),
-            "region": results["regions"][region],
-            "better": _BETTER[metric["higher_is_better"]],
-        }
-        for metric, region in places
-    ]
+    columns = [column(metric, results["regions"][region]) for metric, region in places]
     return {"title": group, "columns": columns, "rows": rows}
+
+
+def column(metric: Mapping[str, Any], region: str) -> dict[str, str]:
+    """The head of a metric's column: {"metric", "label" with its unit, "region", "better": an arrow}."""
+    return {
+        "metric": metric["id"],
+        "label": _with_unit(metric),
+        "region": region,
+        "better": _BETTER[metric["higher_is_better"]],
+    }
+
+
+def column_text(head: Mapping[str, str]) -> str:
+    """The same on one line, for Markdown."""
+    return f"{head['label']} {head['region'].lower()} {head['better']}"
 
 
 def _with_unit(metric: Mapping[str, Any]) -> str:
@@ -72,10 +80,7 @@ def differences(results: Mapping[str, Any]) -> dict[str, Any]:
     places = [(m, r) for m, r in places if any(r in results["paired"][p["name"]].get(m["id"], {}) for p in pairs)]
     labels = {row["name"]: row["label"] for row in results["rows"]}
     return {
-        "columns": [
-            f"{_with_unit(metric)} {results['regions'][region].lower()} {_BETTER[metric['higher_is_better']]}"
-            for metric, region in places
-        ],
+        "columns": [column_text(column(metric, results["regions"][region])) for metric, region in places],
         "rows": [
             {
                 "label": labels[pair["second"]],
@@ -88,11 +93,7 @@ def differences(results: Mapping[str, Any]) -> dict[str, Any]:
 
 def _difference(paired: Mapping[str, Any], metric: Mapping[str, Any], region: str) -> dict[str, Any]:
     pair = paired.get(metric["id"], {}).get(region)
-    better = False
-    if pair is not None and metric["higher_is_better"] is not None and pair["mean"] is not None:
-        sign = 1 if metric["higher_is_better"] else -1
-        better = clearly_above_zero({**pair, "mean": sign * pair["mean"]})
-    return {"pair": pair, "digits": metric["digits"], "better": better}
+    return {"pair": pair, "digits": metric["digits"], "better": clear_sign(pair, metric["higher_is_better"]) == 1}
 
 
 def by_clip(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,7 +127,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     """The tables as Markdown, and below them what is missing and why."""
     parts = []
     for table in metric_tables(results):
-        header = ["", *(f"{c['label']} {c['region'].lower()} {c['better']}" for c in table["columns"])]
+        header = ["", *map(column_text, table["columns"])]
         body = [[row["label"], *(cell["text"] for cell in row["cells"])] for row in table["rows"]]
         parts.append(f"**{table['title']}**\n\n{markdown_table(header, body)}")
     return "\n\n".join([*parts, *warnings(results), *missing(results)]) + "\n"

@@ -10,7 +10,7 @@ import base64
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,8 @@ def write_run_report(workdir: str | Path, samples: Sequence[Path] = ()) -> Path:
     return folder / "index.html"
 
 
-def _page(**content: Any) -> str:
+def page_environment(difference: Callable[..., str]) -> jinja2.Environment:
+    """Where the templates of all pages are, and how they write numbers and paired differences."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("jaxtalk.evaluation"),
         autoescape=True,
@@ -97,7 +98,12 @@ def _page(**content: Any) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"number": formatted, "difference": fewshot_tables.difference}
+    environment.filters |= {"number": formatted, "difference": difference}
+    return environment
+
+
+def _page(**content: Any) -> str:
+    environment = page_environment(fewshot_tables.difference)
     environment.tests["clearly_above_zero"] = clearly_above_zero
     empty: dict[str, Any] = {"samples": [], "previews": []}
     return environment.get_template("page.html").render({**empty, **content}, version=__version__)

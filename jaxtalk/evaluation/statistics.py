@@ -99,6 +99,16 @@ def clearly_above_zero(pair: Mapping[str, Any]) -> bool:
     return error is not None and pair["mean"] is not None and pair["mean"] > 0 and pair["mean"] >= 2 * error
 
 
+def clear_sign(pair: Mapping[str, Any] | None, higher_is_better: bool | None) -> int:
+    """1 where a paired difference is better by at least two standard errors, -1 where it is worse, 0 where neither."""
+    if pair is None or pair["mean"] is None or higher_is_better is None:
+        return 0
+    for sign in (1, -1):
+        if clearly_above_zero({**pair, "mean": sign * pair["mean"]}):
+            return sign if higher_is_better else -sign
+    return 0
+
+
 def bootstrap_interval(
     frames: Mapping[str, np.ndarray], identities: Mapping[str, str], *, block: int = 5, seed: int = 0
 ) -> tuple[float, float] | None:
