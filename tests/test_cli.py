@@ -160,7 +160,7 @@ def test_prepare_hands_its_options_over(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert (video, out) == (Path("talk.mp4"), Path("clips/anna"))
     expected = prepare.PrepareOptions(identity="anna", size=256, consent={"subject": "Anna"}, overwrite=True, end=3.5)
     assert options == expected
-    others = {"video", "source", "out", *cli._OF_COLLECTIONS}
+    others = {"video", "source", "out", *cli.prepare._OF_COLLECTIONS}
     verb = {option.name for option in cli.main.commands["prepare"].params} - others
     assert verb == {field.name for field in dataclasses.fields(prepare.PrepareOptions)}
 
