@@ -203,3 +203,12 @@ def load_method(name: str) -> ModuleType:
 def method_names() -> list[str]:
     """All systems, found by their folders."""
     return sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.ispkg)
+
+
+def check_generalises(method: Any, name: str, wanted: str) -> None:
+    """Raises `JaxtalkError` for a system that is trained for one person; `wanted` says what needs another."""
+    if not getattr(method, "generalises", False):
+        able = [other for other in method_names() if getattr(load_method(other), "generalises", False)]
+        raise JaxtalkError(
+            f"{name} is trained for one person and {wanted}; systems that meet strangers: {', '.join(able) or 'none yet'}"
+        )

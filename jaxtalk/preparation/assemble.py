@@ -59,7 +59,7 @@ def meta(run: Run, track: Track) -> ClipMeta:
         far=float(FAR * distance.max()),
         face_model=run.job.coefficients_info,
         sample_rate=run.sound.rate,
-        frame_format="jpg",
+        frame_format=run.frame_format,
         language=run.options.language,
         emotion=run.options.emotion,
         source=source,

@@ -85,7 +85,8 @@ def fit_face(
       starts: frames that do not continue the one before (a cut, dropped frames); nothing is smoothed across them.
 
     Raises:
-      JaxtalkError: fewer than two frames are valid, or a valid frame's landmarks are not finite.
+      JaxtalkError: fewer than two frames are valid (of a picture, a clip of one frame: none), or a valid frame's
+        landmarks are not finite.
     """
     options = options or FitOptions()
     started = time.monotonic()
@@ -111,8 +112,9 @@ def fit_face(
 def _check(landmarks: np.ndarray, valid: np.ndarray) -> None:
     if landmarks.shape != (len(valid), 68, 2):
         raise JaxtalkError(f"face fit: landmarks have shape {landmarks.shape}, expected {(len(valid), 68, 2)}")
-    if valid.sum() < 2:
-        raise JaxtalkError(f"face fit: {valid.sum()} frames with a face, at least 2 are needed; use another clip")
+    least = min(2, len(valid))  # a picture is a clip of one frame
+    if valid.sum() < max(least, 1):
+        raise JaxtalkError(f"face fit: {valid.sum()} frames with a face, at least {least} are needed; use another clip")
     bad = np.flatnonzero(valid & ~np.isfinite(landmarks).all(axis=(1, 2)))
     if bad.size:
         raise JaxtalkError(f"face fit: landmarks of frame {bad[0]} are not finite; mark the frame as not valid")

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from jaxtalk import progress
-from jaxtalk.clip import Clip, ClipWriter, write_image
+from jaxtalk.clip import Clip, ClipWriter, Track, write_image
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.faces.landmarks import from_mediapipe
 from jaxtalk.preparation import assemble, crop, decode, gaps, landmarks, masks, plate, preflight, preview
@@ -32,9 +32,11 @@ FITTED = ("identity", "expression", "rotation", "translation", "projected")
 class Run:
     """The stages' results, made or read in order."""
 
+    frame_format = "jpg"  # footage was lossy already
+
     def __init__(self, job: Job) -> None:
         self.job, self.options = job, job.options
-        self.writer = ClipWriter(job.out, frame_format="jpg")
+        self.writer = ClipWriter(job.out, frame_format=self.frame_format)
         self.store = StageStore(self.writer.folder / STAGES_FOLDER)
         self.decoded = self.store.folder / "frames"
 
@@ -110,7 +112,7 @@ class Run:
         return {"number": table[:, 0], "time": time, "origin": time[:1], "thumbnails": np.stack(small)}
 
     def _decoded(self, index: int) -> Path:
-        return self.decoded / f"{index:06d}.jpg"
+        return self.decoded / f"{index:06d}.{self.frame_format}"
 
     @cached_property
     def face(self) -> landmarks.FaceTrack:
@@ -237,16 +239,21 @@ class Run:
         samples = decode.cut_sound(self.sound, origin, last + 1 / self.options.fps)
         self.writer.audio(samples, self.sound.rate)
         track = assemble.track(self)
-        report = preflight.report(assemble.measurements(self, track, samples))
-        (self.writer.folder / "preflight.json").write_text(json.dumps(report, indent=1))
+        tell = self.looked_at(track, samples)
         sheet = preview.contact_sheet(
             self.frame, self.mask, self.plate["plate"], self.head, track,
             landmarks.sparse_indices(track.num_frames, PREVIEW_FRAMES),
         )  # fmt: skip
         write_image(self.writer.folder / "preview.png", sheet)
         clip = self.writer.finish(assemble.meta(self, track), track)
-        preflight.print_table(report)
+        tell()
         return clip
+
+    def looked_at(self, track: Track, samples: np.ndarray) -> Callable[[], None]:
+        """Writes what preflight finds, and gives what tells the user of it when the clip is whole."""
+        report = preflight.report(assemble.measurements(self, track, samples))
+        (self.writer.folder / "preflight.json").write_text(json.dumps(report, indent=1))
+        return lambda: preflight.print_table(report)
 
     def _write_pictures(self) -> None:
         count = len(self.time)
@@ -254,7 +261,7 @@ class Run:
             for path in (self.writer.folder / name).iterdir():
                 path.unlink()
         for i in progress.track(range(count), "writing", count):
-            target = self.writer.folder / "frames" / f"{i:06d}.jpg"
+            target = self.writer.folder / "frames" / f"{i:06d}.{self.frame_format}"
             try:
                 os.link(self._decoded(int(self.selection.kept[i])), target)
             except OSError:  # a file system without hard links

@@ -13,6 +13,9 @@ from jaxtalk.faces.landmarks import INNER, lip_gap
 
 REFERENCE_SIZE = 512  # landmark errors are stated in pixels of a picture this large
 CUT_CHANGE = 0.12  # mean change of a thumbnail's values in [0, 1]; a jump inside a shot gives less
+SMALL_FACE = 100  # pixels high: less is told
+WIDE_YAW = 40  # degrees: more is told
+LOOSE_FIT, NO_FIT = 3.5, 6.0  # mean landmark errors that are told
 SILENCE_DB = -60.0  # dB full scale; sound whose loudest 20 ms stay below this is silence
 
 
@@ -151,7 +154,7 @@ def verdict(m: Measurements) -> tuple[str, list[str]]:
         poor.append(
             f"{len(m.cuts)} cut(s), the first at {m.cuts[0] / m.fps:.2f} s: prepare one shot with --start, --end"
         )
-    if m.face_pixels < 100:
+    if m.face_pixels < SMALL_FACE:
         usable.append(f"the face is only {m.face_pixels:.0f} pixels high: train at a small size, or film closer")
     if m.seconds < 3:
         usable.append(
@@ -179,13 +182,13 @@ def verdict(m: Measurements) -> tuple[str, list[str]]:
     if sure and abs(m.offset["offset_seconds"]) > 0.1:
         usable.append(f"the sound seems to come {m.offset['offset_seconds']:+.2f} s after the mouth: check the sync")
     yaw = max(abs(float(v)) for v in m.pose["yaw_deg"])
-    if yaw > 40:
+    if yaw > WIDE_YAW:
         usable.append(f"the head turns by {yaw:.0f} degrees: landmarks of the far side are guesses")
     if m.lip_gap[2] - m.lip_gap[0] < 0.02:
         usable.append("the mouth hardly moves: is this somebody speaking?")
-    if m.fit["inner_error_mean_px"] > 6 or m.fit["lip_gap_correlation"] < 0.8:
+    if m.fit["inner_error_mean_px"] > NO_FIT or m.fit["lip_gap_correlation"] < 0.8:
         poor.append("the face model does not follow the landmarks: look at preview.png")
-    elif m.fit["inner_error_mean_px"] > 3.5 or m.fit["lip_gap_correlation"] < 0.95:
+    elif m.fit["inner_error_mean_px"] > LOOSE_FIT or m.fit["lip_gap_correlation"] < 0.95:
         usable.append("the face model follows the landmarks loosely: look at preview.png")
     return ("poor" if poor else "usable" if usable else "good"), poor + usable
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtalk.clip import ClipError, ClipView
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.evaluation.records import Settings, Unreadable
-from jaxtalk.methods.api import Run, load_method, method_names
+from jaxtalk.methods.api import Run, check_generalises
 
 MIN_TEST_SECONDS = 0.4  # a clip needs as much behind the seconds that make the avatar, and the gap
 
@@ -23,7 +23,7 @@ def stranger_clips(run: Run, method: Any, settings: Settings) -> Sequence[ClipVi
         JaxtalkError: a system that serves the person of its run alone, nobody held out, somebody the run was trained
             on unless `settings.allow_seen`.
     """
-    check_generalises(method, run.config.method)
+    check_generalises(method, run.config.method, "this protocol tests strangers")
     from jaxtalk.input import clips  # one place for tests and for runs
 
     found = _named(run, settings) if settings.clips else clips.held_out_clips(run.config, run.workdir)
@@ -51,16 +51,6 @@ def _named(run: Run, settings: Settings) -> list[ClipView | Unreadable]:
         except ClipError as error:
             found.append(Unreadable(folder.name, str(error)))
     return found
-
-
-def check_generalises(method: Any, name: str) -> None:
-    """Raises `JaxtalkError` for a system that is trained for one person."""
-    if not getattr(method, "generalises", False):
-        able = [other for other in method_names() if getattr(load_method(other), "generalises", False)]
-        raise JaxtalkError(
-            f"{name} is trained for one person and this protocol tests strangers; "
-            f"systems that meet them: {', '.join(able) or 'none yet'}"
-        )
 
 
 def clip_seconds(view: ClipView) -> float:
