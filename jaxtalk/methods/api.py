@@ -210,5 +210,6 @@ def check_generalises(method: Any, name: str, wanted: str) -> None:
     if not getattr(method, "generalises", False):
         able = [other for other in method_names() if getattr(load_method(other), "generalises", False)]
         raise JaxtalkError(
-            f"{name} is trained for one person and {wanted}; systems that meet strangers: {', '.join(able) or 'none yet'}"
+            f"{name} is trained for one person and {wanted}; "
+            f"systems that meet strangers: {', '.join(able) or 'none yet'}"
         )
