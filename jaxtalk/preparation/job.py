@@ -95,10 +95,14 @@ class Job:
         if options.audio is None and not info.has_audio:
             raise JaxtalkError(f"{video}: no audio stream; give the speech as a file of its own with --audio")
         imported = Imported.of(video, info, options)
-        landmarker = _weights("face_landmarker", options.landmarker)
-        model_file = None if options.face_model == "procedural" else _weights("ict_facekit", options.face_model_file)
         audio = Path(options.audio) if options.audio is not None else video
-        return cls(video, out, options, audio, info, landmarker, model_file, imported)
+        return cls(video, out, options, audio, info, *_models(options), imported)
+
+    @classmethod
+    def of_picture(cls, picture: Path, size: tuple[int, int], out: Path, options: PrepareOptions) -> Job:
+        """A still picture of `size` (height, width) as a video of one frame, without sound."""
+        info = decode.VideoInfo(size[1], size[0], start=0.0, duration=1 / options.fps, fps=options.fps, has_audio=False)
+        return cls(picture, out, options, picture, info, *_models(options))
 
     @property
     def identity(self) -> str:
@@ -149,6 +153,12 @@ class Job:
     def records(self) -> dict[str, Any]:
         """What clip.json keeps of the stages."""
         return {name: stage.record() for name, stage in self.stages.items()}
+
+
+def _models(options: PrepareOptions) -> tuple[Path, Path | None]:
+    """The files of the landmarker and, where it is one, of the face model."""
+    landmarker = _weights("face_landmarker", options.landmarker)
+    return landmarker, None if options.face_model == "procedural" else _weights("ict_facekit", options.face_model_file)
 
 
 def _weights(name: str, file: str | Path | None) -> Path:
