@@ -6,6 +6,8 @@ kernel, strides, padding); a bare number repeats the width in that many residual
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -18,12 +20,13 @@ FACE_SIZE = (48, 96)  # rows, columns: the lower half of a face of 96 x 96
 BANDS, COLUMNS = 80, 16  # of one mel window
 EMBEDDING = 512
 
+Norm = Callable[[int], nnx.Module]  # channels -> what normalises them
 _Sizes = tuple[int, int, tuple[int, int], int]
-_FACE: tuple[_Sizes | int, ...] = (
+FACE_TABLE: tuple[_Sizes | int, ...] = (
     *((32, 7, (1, 1), 3), (64, 5, (1, 2), 1), 2, (128, 3, (2, 2), 1), 3, (256, 3, (2, 2), 1), 2),
     *((512, 3, (2, 2), 1), 2, (512, 3, (2, 2), 1), (512, 3, (1, 1), 0), (512, 1, (1, 1), 0)),
 )
-_AUDIO: tuple[_Sizes | int, ...] = (
+AUDIO_TABLE: tuple[_Sizes | int, ...] = (
     *((32, 3, (1, 1), 1), 2, (64, 3, (3, 1), 1), 2, (128, 3, (3, 3), 1), 2, (256, 3, (3, 2), 1), 2),
     *((512, 3, (1, 1), 0), (512, 1, (1, 1), 0)),
 )
@@ -39,8 +42,8 @@ class Wav2LipExpert(nnx.Module):
     """
 
     def __init__(self, divisor: int = 1, *, rngs: nnx.Rngs) -> None:
-        self.face_layers = _tower(_FACE, 3 * FRAMES, divisor, rngs)
-        self.audio_layers = _tower(_AUDIO, 1, divisor, rngs)
+        self.face_layers = tower(FACE_TABLE, 3 * FRAMES, divisor, rngs)
+        self.audio_layers = tower(AUDIO_TABLE, 1, divisor, rngs)
 
     def faces(self, frames: Float[Array, "batch 48 96 15"]) -> Float[Array, "batch embedding"]:
         """Five frames stacked in order along the channels, each BGR in [0, 1]."""
@@ -59,10 +62,12 @@ class Wav2LipExpert(nnx.Module):
         return _taps(self.audio_layers, mel[..., None])
 
 
-class _Layer(nnx.Module):
-    """Convolution and batch normalisation, the input added where `residual`, ReLU."""
+class ConvNormLayer(nnx.Module):
+    """Convolution and normalisation, the input added where `residual`, ReLU."""
 
-    def __init__(self, inputs: int, sizes: _Sizes, residual: bool, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, inputs: int, sizes: _Sizes, residual: bool, rngs: nnx.Rngs, norm: Norm, precision: jax.lax.Precision | None
+    ) -> None:
         outputs, kernel, strides, padding = sizes
         self.conv = nnx.Conv(
             inputs,
@@ -70,25 +75,35 @@ class _Layer(nnx.Module):
             (kernel, kernel),
             strides=strides,
             padding=((padding, padding),) * 2,
-            precision=jax.lax.Precision.HIGHEST,
+            precision=precision,
             rngs=rngs,
         )
-        self.norm = FrozenBatchNorm(outputs)
+        self.norm = norm(outputs)
         self.residual = residual
 
-    def __call__(self, x: jax.Array) -> jax.Array:
-        y = self.norm(self.conv(x))
-        return jax.nn.relu(y + x if self.residual else y)
+    def __call__(self, x: jax.Array, relu: bool = True, **norm: bool) -> jax.Array:
+        y = self.norm(self.conv(x), **norm)
+        y = y + x if self.residual else y
+        return jax.nn.relu(y) if relu else y
 
 
-def _tower(table: tuple[_Sizes | int, ...], inputs: int, divisor: int, rngs: nnx.Rngs) -> nnx.List:
+def tower(
+    table: Sequence[_Sizes | int],
+    inputs: int,
+    divisor: int,
+    rngs: nnx.Rngs,
+    norm: Norm = FrozenBatchNorm,
+    precision: jax.lax.Precision | None = jax.lax.Precision.HIGHEST,
+) -> nnx.List:
+    """The layers of `FACE_TABLE` or `AUDIO_TABLE`, with all widths divided; `norm` makes each one's normalisation."""
     layers = []
     for entry in table:
         if isinstance(entry, int):
-            layers += [_Layer(inputs, (inputs, 3, (1, 1), 1), True, rngs) for _ in range(entry)]
+            sizes = (inputs, 3, (1, 1), 1)
+            layers += [ConvNormLayer(inputs, sizes, True, rngs, norm, precision) for _ in range(entry)]
             continue
         outputs = entry[0] // divisor
-        layers.append(_Layer(inputs, (outputs, *entry[1:]), False, rngs))
+        layers.append(ConvNormLayer(inputs, (outputs, *entry[1:]), False, rngs, norm, precision))
         inputs = outputs
     return nnx.List(layers)
 
