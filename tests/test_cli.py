@@ -123,12 +123,26 @@ def test_synthesize_hands_its_options_over(monkeypatch: pytest.MonkeyPatch) -> N
     words = "synthesize --workdir run --audio a.mp3 --out b.mp4 --identity anna --pose clips/eva --frames-dir f"
     result = _call(*words.split())
     assert result.exit_code == 0 and "75 frames" in result.output and "12.3 frames/s" in result.output
-    assert calls == [
-        (
-            (Path("run"), Path("a.mp3"), Path("b.mp4")),
-            {"avatar": "anna", "pose": "clips/eva", "frames_dir": Path("f"), "features": None},
-        )
-    ]
+    given = (Path("run"), Path("a.mp3"), Path("b.mp4"))
+    others = ("avatar", "image", "pose_from", "orbit", "frames_dir", "features", "models")
+    nothing = dict.fromkeys(others) | {"pose": "hold"}
+    assert calls == [(given, nothing | {"avatar": "anna", "pose": "clips/eva", "frames_dir": Path("f")})]
+    more = "--source_image face.png --orbit 15 --pose-from clips/eva"
+    assert _call(*words.split()[:7], *more.split()).exit_code == 0
+    assert calls[1] == (given, nothing | {"image": Path("face.png"), "orbit": 15.0, "pose_from": Path("clips/eva")})
+
+
+def test_models_of_a_picture_belong_to_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    from jaxtalk.synthesis import PictureModels
+
+    calls: list[Any] = []
+    done = types.SimpleNamespace(path="", frames=1, seconds=1.0, render_fps=1.0)
+    monkeypatch.setattr("jaxtalk.synthesis.synthesize", lambda *_, **options: calls.append(options) or done)
+    words = "synthesize --workdir run --audio a.wav --out b.mp4 --face-model procedural --landmarker l.task"
+    result = _call(*words.split())
+    assert result.exit_code == 2 and "belong to --image" in result.stderr and not calls
+    assert _call(*words.split(), "--image", "face.png").exit_code == 0
+    assert calls[0]["models"] == PictureModels(Path("l.task"), "procedural", None)
 
 
 def test_words_of_other_systems_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:

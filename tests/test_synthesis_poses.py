@@ -124,3 +124,30 @@ def test_rebase_keeps_movement_and_takes_the_place_of_another(motion: poses.Moti
 def test_unknown_policy_is_refused(motion: poses.Motion) -> None:
     with pytest.raises(JaxtalkError, match="hold, loop, mirror"):
         poses.play(motion, "dance", 10, FPS)
+
+
+@pytest.mark.parametrize("degrees", [15.0, -40.0])
+def test_orbit_turns_the_held_head_about_its_own_axis(motion: poses.Motion, degrees: float) -> None:
+    """As an obvious reference: where the chin, the crown and the nose of the held head go in the camera."""
+    turned, held = poses.orbit(motion, degrees, 120, FPS), poses.play(motion, "hold", 120, FPS)
+    np.testing.assert_allclose(
+        turned.rotation @ turned.rotation.swapaxes(1, 2), np.tile(np.eye(3), (120, 1, 1)), atol=1e-6
+    )
+    np.testing.assert_allclose(np.linalg.det(turned.rotation), 1, atol=1e-6)
+    np.testing.assert_array_equal(turned.translation, held.translation)  # where the head's centre is in the camera
+    np.testing.assert_allclose(turned.rotation[0], held.rotation[0], atol=1e-6)
+    np.testing.assert_allclose(turned.rotation[:, :, 1], held.rotation[:, :, 1], atol=1e-6)  # its vertical axis
+    nose = np.einsum("fji,fj->fi", held.rotation, turned.rotation[:, :, 2])  # in the held head's own axes
+    angles = np.degrees(np.arctan2(nose[:, 0], nose[:, 2]))
+    expected = degrees * np.sin(2 * np.pi * np.arange(120) / FPS / 4)
+    np.testing.assert_allclose(angles, expected, atol=1e-3)
+    assert angles[25] == pytest.approx(degrees, abs=1e-3) and angles[75] == pytest.approx(-degrees, abs=1e-3)
+    assert np.degrees(_steps(turned)).max() < 1.01 * abs(degrees) * 2 * np.pi / 4 / FPS  # no jump
+    np.testing.assert_array_equal(turned.eye_openness, held.eye_openness)
+
+
+def test_a_picture_can_orbit(track: Track) -> None:
+    turned = poses.orbit(poses.motion_of(track.take(slice(0, 1)), FPS), 20.0, 30, FPS)
+    assert len(turned) == 30 and np.ptp(turned.translation, axis=0).max() == 0
+    steps = np.degrees(_steps(turned))
+    assert steps.min() > 0.03 and 20 < steps.sum() < 22.5  # it never stands still, and has begun to turn back

@@ -39,6 +39,7 @@ _FAMILIAR = {
     "drv-aud": "audio",
     "drv-pose": "pose",
     "outfile": "out",
+    "source-image": "image",
     "out-name": "out",
     "workspace": "workdir",
 }

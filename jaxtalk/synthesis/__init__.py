@@ -1,7 +1,8 @@
-"""A trained head and a recording of speech become a video with sound that says where it comes from."""
+"""A trained head, or a picture of one, and a recording of speech become a video with sound that says where it comes from."""
 
 from __future__ import annotations
 
+from jaxtalk.synthesis.pictures import PictureModels
 from jaxtalk.synthesis.pipeline import SynthesisResult, synthesize
 
-__all__ = ["SynthesisResult", "synthesize"]
+__all__ = ["PictureModels", "SynthesisResult", "synthesize"]

@@ -26,7 +26,7 @@ def open_avatar(run: Run, name: str | None = None) -> tuple[Avatar, dict[str, An
     method, state = load_method(run.config.method), state_sha256(run.workdir)
     kept = _kept(run, name, state)
     if kept is not None:
-        return method.load_avatar(kept), _read_origin(kept)
+        return method.load_avatar(kept), read_origin(kept)
     clip = _choose(run, name)
     from jaxtalk.input.clips import training_part
 
@@ -56,7 +56,7 @@ def kept_avatar(run: Run, name: str, **facts: Any) -> Path | None:
     """The folder of the avatar NAME where it was made from the parameters that the run has now, and from `facts`."""
     folder = run.workdir / "avatars" / name
     wanted = {"state_sha256": state_sha256(run.workdir), **facts}
-    origin = _read_origin(folder)
+    origin = read_origin(folder)
     return folder if origin and all(origin.get(key) == value for key, value in wanted.items()) else None
 
 
@@ -78,7 +78,7 @@ def _kept(run: Run, name: str | None, state: str | None) -> Path | None:
     wanted = name if name is not None else next((Path(clip).name for clip in run.config.data.clips), None)
     found: list[tuple[tuple[bool, ...], int, Path]] = []
     for folder in sorted((run.workdir / "avatars").glob("*")):
-        origin = _read_origin(folder)
+        origin = read_origin(folder)
         up_to_date = "state_sha256" in origin and state in (None, origin["state_sha256"])
         whole = folder.suffix != ".partial"
         if whole and up_to_date and wanted in (folder.name, origin["identity"]):
@@ -112,7 +112,8 @@ def _save(avatar: Avatar, folder: Path, origin: Mapping[str, Any]) -> None:
     os.replace(partial, folder)
 
 
-def _read_origin(folder: Path) -> dict[str, Any]:
+def read_origin(folder: Path) -> dict[str, Any]:
+    """What is known of a kept avatar; empty where there is none."""
     try:
         return json.loads((folder / _ORIGIN).read_text())
     except (OSError, ValueError):

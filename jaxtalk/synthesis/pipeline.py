@@ -22,9 +22,11 @@ from jaxtalk.progress import bar
 from jaxtalk.synthesis import poses, provenance
 from jaxtalk.synthesis.avatars import open_avatar, state_sha256
 from jaxtalk.synthesis.frames import FrameFolder
+from jaxtalk.synthesis.pictures import PictureModels, avatar_of_picture
 from jaxtalk.synthesis.speech import count_frames, speech_windows
 
 PREDICTED = "predicted"  # the pose that the system hears in the speech
+MOST_ORBIT = 90.0  # degrees
 _CHUNK_PIXELS = 1 << 18  # rendered at once: progress moves, and few frames are held in memory
 _MAX_CHUNK = 16
 
@@ -48,9 +50,13 @@ def synthesize(
     out: str | os.PathLike[str],
     *,
     avatar: str | None = None,
+    image: str | os.PathLike[str] | None = None,
     pose: str = "hold",
+    pose_from: str | os.PathLike[str] | None = None,
+    orbit: float | None = None,
     frames_dir: str | os.PathLike[str] | None = None,
     features: str | os.PathLike[str] | None = None,
+    models: PictureModels | None = None,
 ) -> SynthesisResult:
     """Lets an avatar of a run say the speech of `audio` and writes `out` (mp4 with that sound) and `out`.json.
 
@@ -58,19 +64,29 @@ def synthesize(
       run: a trained run or its folder.
       audio: any sound or video file, of any length.
       avatar: name of a clip of the run or of its identity; the run's first clip when None.
+      image: a picture of anybody, for a system that meets strangers, in place of `avatar`.
       pose: `hold`, `loop`, `mirror` (jaxtalk.synthesis.poses), `predicted` (heard in the speech, where the system
         does) or a clip's folder that lends its movement.
+      pose_from: a clip's folder that lends its movement, in place of `pose`.
+      orbit: degrees by which the held head turns to both sides, in place of `pose`.
       frames_dir: folder for the frames as PNG files, too.
       features: .npy with the speech's features, for a run that reads stored ones, e.g. deepspeech [F, 16, 29].
+      models: what finds the face in `image`.
 
     There are round(seconds x fps) frames, streamed into the file. Raises `JaxtalkError` for what the user can mend;
     nothing is left at `out` then.
     """
     started = time.perf_counter()
     audio, out = Path(audio), Path(out)
-    _check_out(out, audio)
+    _check_out(out, audio, image)
+    if image is not None and avatar is not None:
+        raise JaxtalkError(f"--avatar {avatar} and --image {image} are two heads; give one of them")
+    pose = _check_pose(pose, pose_from, orbit)
     opened = _open(run)
-    head, origin = open_avatar(opened, avatar)
+    if image is None:
+        head, origin = open_avatar(opened, avatar)
+    else:
+        head, origin = avatar_of_picture(opened, Path(image), models)
     count, seconds = count_frames(audio, head.fps)
     spec = load_method(opened.config.method).audio_feature(opened.config)
     windows = speech_windows(audio, spec, np.arange(count) / head.fps, None if features is None else Path(features))
@@ -79,8 +95,9 @@ def synthesize(
         parts = list(heard)
         heard, motion = iter(parts), predicted_motion(head, parts)
     else:
-        motion = pose_motion(head, pose, count)
-    entry = provenance.record(audio, _run_record(opened), origin, pose=pose, size=list(head.size), fps=head.fps)
+        motion = pose_motion(head, pose, count, orbit)
+    settings = {"pose": pose, "size": list(head.size), "fps": head.fps} | ({} if orbit is None else {"orbit": orbit})
+    entry = provenance.record(audio, _run_record(opened), origin, **settings)
     note = provenance.comment(entry)
 
     timer = _RenderTimer()
@@ -101,9 +118,14 @@ def synthesize(
     return SynthesisResult(out, sidecar, count, seconds, head.fps, timer.fps, count / total)
 
 
-def pose_motion(head: Avatar, pose: str, count: int) -> poses.Motion:
-    """`count` frames of movement: by a policy over the avatar's own track, or another clip's, there and back."""
+def pose_motion(head: Avatar, pose: str, count: int, orbit: float | None = None) -> poses.Motion:
+    """`count` frames of movement: by a policy over the avatar's own track, or another clip's, there and back.
+
+    With `orbit` the head turns by so many degrees to both sides of its held pose.
+    """
     own = poses.motion_of(head.track, head.fps)
+    if orbit is not None:
+        return poses.orbit(own, orbit, count, head.fps)
     if pose in poses.POLICIES or not Path(pose).exists():
         return poses.play(own, pose, count, head.fps)
     other = poses.motion_of(Clip.open(pose).track, head.fps)
@@ -187,11 +209,30 @@ def _open(run: Run | str | os.PathLike[str]) -> Run:
     return open_run(Path(run))
 
 
-def _check_out(out: Path, audio: Path) -> None:
+def _check_pose(pose: str, pose_from: str | os.PathLike[str] | None, orbit: float | None) -> str:
+    """What `pose_motion` and the record call the movement. Raises `JaxtalkError` for two of them at once."""
+    asked = (
+        [pose] * (pose != "hold") + ["a clip's movement"] * (pose_from is not None) + ["orbit"] * (orbit is not None)
+    )
+    if len(asked) > 1:
+        raise JaxtalkError(
+            f"{' and '.join(asked)} move the head in two ways; ask for one of --pose, --pose-from, --orbit"
+        )
+    if orbit is not None and not abs(orbit) <= MOST_ORBIT:
+        raise JaxtalkError(f"orbit {orbit:g}: choose at most {MOST_ORBIT:g} degrees to each side")
+    if pose_from is None:
+        return pose
+    Clip.open(pose_from)  # told before anything is rendered
+    return os.fspath(pose_from) if os.path.dirname(pose_from) else os.path.join(os.curdir, pose_from)
+
+
+def _check_out(out: Path, audio: Path, image: str | os.PathLike[str] | None) -> None:
     if out.suffix.lower() != ".mp4":
         raise JaxtalkError(f"{out}: the video is written as mp4; give the file a name that ends in .mp4")
     if out.exists() and audio.exists() and out.samefile(audio):
         raise JaxtalkError(f"{out}: this is the speech itself; give the video another name")
+    if image is not None and out.exists() and Path(image).exists() and out.samefile(image):
+        raise JaxtalkError(f"{out}: this is what --image names; give the video another name")
 
 
 def _run_record(run: Run) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from jaxtalk.clip import Track
 from jaxtalk.errors import JaxtalkError
 
 POLICIES = ("hold", "loop", "mirror")
+ORBIT_SECONDS = 4.0  # of one turn to both sides
 _SEAM_SECONDS = 0.5  # over which a loop returns to its first pose
 _GAP = 1.5  # frames; a longer step in time is a gap in the track
 
@@ -73,6 +74,20 @@ def play(motion: Motion, policy: str, count: int, fps: float) -> Motion:
         still = motion.take(np.full(count, representative(motion)))
         return dataclasses.replace(still, eye_openness=there_and_back.eye_openness)
     raise JaxtalkError(f"pose {policy!r}: neither a clip's folder nor one of {', '.join(POLICIES)}")
+
+
+def orbit(motion: Motion, degrees: float, count: int, fps: float, period: float = ORBIT_SECONDS) -> Motion:
+    """`count` frames in which the held pose of a motion (`play`) turns about the head's own vertical axis and back.
+
+    R'_i = R R_y(a_i), a_i = `degrees` sin(2 pi i / (fps period)): the first frame has the held pose, a positive angle
+    turns the face to the picture's right first. The head's centre, the origin of head space, stays where it is. Eyes
+    are those of `hold`.
+    """
+    held = play(motion, "hold", count, fps)
+    angle = np.radians(degrees) * np.sin(2 * np.pi * np.arange(count) / (fps * period))
+    turn = Rotation.from_rotvec(angle[:, None] * np.array([0.0, 1.0, 0.0]))
+    rotation = (Rotation.from_matrix(held.rotation) * turn).as_matrix()
+    return dataclasses.replace(held, rotation=rotation.astype(np.float32))
 
 
 def mirror_index(index: np.ndarray, length: int) -> np.ndarray:

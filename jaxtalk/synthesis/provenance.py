@@ -30,8 +30,8 @@ DIGITAL_SOURCE_TYPE = "trainedAlgorithmicMedia"  # IPTC's word, the one that C2P
 def record(audio: Path, run: Mapping[str, Any], avatar: Mapping[str, Any], **settings: Any) -> dict[str, Any]:
     """What a video's record says, as JSON can hold it.
 
-    `run`: workdir's name, method, config hash, state hash. `avatar`: name, identity, consent. `settings`: how it was
-    rendered.
+    `run`: workdir's name, method, config hash, state hash. `avatar`: name, identity, consent, of a picture its file's
+    name and hash. `settings`: how it was rendered.
     """
     return {
         "synthetic": True,
@@ -141,6 +141,8 @@ def _describe(video: Path, finding: str, entry: Mapping[str, Any]) -> str:
         f"  run       {run.get('name')} ({run.get('method')}), state {run.get('state_sha256') or 'not recorded'}"
     )
     lines.append(f"  identity  {avatar.get('identity')} (avatar {avatar.get('name')})")
+    if picture := avatar.get("picture"):
+        lines.append(f"  picture   {picture.get('file')}, sha256 {picture.get('sha256')}")
     consent = avatar.get("consent")
     lines.append(f"  consent   {json.dumps(consent, sort_keys=True) if consent else 'not recorded'}")
     lines.append(f"  speech    {audio.get('file')}, sha256 {audio.get('sha256')}")
