@@ -204,6 +204,19 @@ def test_nothing_is_smoothed_across_a_cut() -> None:
     assert abs(parted.expression[cut, 1]) < 0.1 < 0.6 < parted.expression[cut - 1, 1]
 
 
+def test_a_picture_is_a_clip_of_one_frame() -> None:
+    model = drawn_face()
+    rotation, translation = moving_head(30)
+    points = project(model.vertices(np.zeros(4), talking(model, 30)), rotation, translation)[20:21]
+    fit = fit_face(model, points, np.ones(1, bool), CAMERA)
+    assert fit.rotation.shape == (1, 3, 3) and fit.expression.shape == (1, 6)
+    assert np.linalg.norm(fit.projected - points, axis=-1).mean() < 1.0
+    assert np.degrees(Rotation.from_matrix(fit.rotation[0] @ rotation[20].T).magnitude()) < 2
+    np.testing.assert_allclose(fit.translation[0], translation[20], atol=0.03)
+    with pytest.raises(JaxtalkError, match="0 frames with a face, at least 1 are needed"):
+        fit_face(model, points, np.zeros(1, bool), CAMERA)
+
+
 def test_too_little_to_fit_is_refused() -> None:
     model, points = drawn_face(), np.zeros((3, 68, 2))
     with pytest.raises(JaxtalkError, match="1 frames with a face"):

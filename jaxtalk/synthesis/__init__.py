@@ -1,4 +1,4 @@
-"""A trained head, or a picture of one, and a recording of speech become a video with sound that says where it comes from."""
+"""A trained head, or a picture, and a recording of speech become a video with sound that says where it comes from."""
 
 from __future__ import annotations
 
