@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from jaxtalk.losses.perceptual import load_vgg16, perceptual
+from jaxtalk.losses.perceptual import VGG19_TAPS, load_vgg16, load_vgg19, perceptual
 from jaxtalk.nn.pretrained.vgg import PERCEPTUAL_TAPS, Vgg
 from jaxtalk.weights import WeightsAbsent
 from tests.goldens import drawn
-from tests.pretrained_case import put_in_cache
+from tests.pretrained_case import published, put_in_cache
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +71,25 @@ def test_following_the_gradient_lowers_the_loss(network: Vgg, pair: tuple[jax.Ar
     value, gradient = jax.value_and_grad(loss)(pair[0])
     step = 1e-3 * value / jnp.sum(gradient**2)
     assert loss(pair[0] - step * gradient) < value
+
+
+def test_vgg19_with_its_taps_equally_weighted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: Vgg, pair: tuple[jax.Array, jax.Array]
+) -> None:
+    """The first convolution of each stage, by the published file's numbers of the layers (0, 5, 10, 19, 28)."""
+    monkeypatch.setenv("JAXTALK_CACHE", str(tmp_path))
+    with pytest.raises(WeightsAbsent, match="jaxtalk weights get vgg19"):
+        load_vgg19()
+    put_in_cache(tmp_path, "vgg19")
+    deep = load_vgg19()
+    theirs = published("vgg19")
+    for stage, place in enumerate((0, 5, 10, 19, 28)):
+        kernel = deep.stages[stage][0].kernel[...]
+        np.testing.assert_array_equal(kernel, theirs[f"features.{place}.weight"].transpose(2, 3, 1, 0))
+    assert [f"relu{stage}_1" for stage in range(1, 6)] == list(VGG19_TAPS)
+    normal = [(x - jnp.array([0.485, 0.456, 0.406])) / jnp.array([0.229, 0.224, 0.225]) for x in pair]
+    features = jax.jit(deep.__call__)(jnp.concatenate(normal))
+    assert [(maps.shape[1], maps.shape[-1]) for maps in features] == [(24, 64), (12, 128), (6, 256), (3, 512), (1, 512)]
+    expected = sum(jnp.abs(maps[:2] - maps[2:]).mean((1, 2, 3)) for maps in features)
+    np.testing.assert_allclose(perceptual(deep, *pair), expected, rtol=1e-4)
+    assert float(jnp.abs(expected - perceptual(network, *pair)).max()) > 1e-3

@@ -1,4 +1,4 @@
-"""Difference of two pictures in the features of VGG16 (metrics card, section 1, VGG perceptual loss)."""
+"""Difference of two pictures in the features of VGG16 (metrics card, section 1) or VGG19 (card s3d_nerf 2.10)."""
 
 from __future__ import annotations
 
@@ -10,22 +10,33 @@ from jaxtyping import Array, Float
 from jaxtalk import weights
 from jaxtalk.nn.pretrained.vgg import PERCEPTUAL_TAPS, Vgg
 
+VGG19_TAPS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
 
 def load_vgg16() -> Vgg:
     """VGG16 with ImageNet's weights, up to relu4_3. Raises `WeightsAbsent` where they are not on this machine."""
-    network = nnx.eval_shape(lambda: Vgg(16, PERCEPTUAL_TAPS, rngs=nnx.Rngs(0)))
-    weights.load("vgg16", network)
+    return _load(16, PERCEPTUAL_TAPS)
+
+
+def load_vgg19() -> Vgg:
+    """VGG19 with ImageNet's weights, up to relu5_1. Raises `WeightsAbsent` where they are not on this machine."""
+    return _load(19, VGG19_TAPS)
+
+
+def _load(depth: int, taps: tuple[str, ...]) -> Vgg:
+    network = nnx.eval_shape(lambda: Vgg(depth, taps, rngs=nnx.Rngs(0)))
+    weights.load(f"vgg{depth}", network)
     return network
 
 
 def perceptual(
     network: Vgg, image: Float[Array, "batch height width 3"], target: Float[Array, "batch height width 3"]
 ) -> Float[Array, " batch"]:
-    """For each pair the sum over the taps of the mean absolute difference of their features.
+    """For each pair the sum over the network's taps of the mean absolute difference of their features.
 
-    Pictures are RGB in [0, 1]. The gradient flows to `image` alone, not to `target` or the network's parameters.
+    Pictures are RGB in [0, 1]; the tap of the last stage needs sides of 16 pixels. The gradient flows to `image`
+    alone, not to `target` or the network's parameters.
     """
     graph, state = nnx.split(network)
     frozen = nnx.merge(graph, jax.lax.stop_gradient(state))
