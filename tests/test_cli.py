@@ -84,6 +84,9 @@ def test_version() -> None:
         ("prepare", "a.mp4", "--out", "b", "--jobs", "2"),
         ("prepare", "a.mp4", "--out", "b", "--dataset", "hdtf", "--root", "c"),
         ("prepare", "--out", "b", "--dataset", "mead"),
+        ("prepare", "a.mp4", "b.mp4", "--out", "c"),
+        ("prepare", "--features", "wav2vec2"),
+        ("prepare", "clip", "--features", "deepspeech"),
         ("prepare", "a.mp4", "--out", "b", "--face-model", "clay"),
         ("weights", "get"),
     ],
@@ -169,12 +172,13 @@ def test_prepare_hands_its_options_over(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(prepare, "prepare_clip", prepare_clip)
     (tmp_path / "consent.json").write_text(json.dumps({"subject": "Anna"}))
     words = f"prepare talk.mp4 --out clips/anna --identity anna --size 256 --consent {tmp_path / 'consent.json'}"
-    assert _call(*words.split(), "--overwrite", "--end", "3.5").exit_code == 0
+    assert _call(*words.split(), "--overwrite", "--end", "3.5", "--features", "wav2vec2").exit_code == 0
     video, out, options = calls[0]
     assert (video, out) == (Path("talk.mp4"), Path("clips/anna"))
-    expected = prepare.PrepareOptions(identity="anna", size=256, consent={"subject": "Anna"}, overwrite=True, end=3.5)
+    chosen = {"identity": "anna", "size": 256, "overwrite": True, "end": 3.5, "features": ("wav2vec2",)}
+    expected = prepare.PrepareOptions(**chosen, consent={"subject": "Anna"})
     assert options == expected
-    others = {"video", "source", "out", *cli.prepare._OF_COLLECTIONS}
+    others = {"videos", "source", "out", *cli.prepare._OF_COLLECTIONS}
     verb = {option.name for option in cli.main.commands["prepare"].params} - others
     assert verb == {field.name for field in dataclasses.fields(prepare.PrepareOptions)}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxtalk.cli import collections, prepare, runs, synthesize, weights  # each adds its verbs to `main`
+from jaxtalk.cli import collections, prepare, runs, synthesize, weights  # each adds verbs to `main`
 from jaxtalk.cli.verb import main
 
 __all__ = ["collections", "main", "prepare", "runs", "synthesize", "weights"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ _OF_COLLECTIONS = ("dataset", "root", "jobs", "views", "tables", "split")  # opt
     jaxtalk prepare talk.mp4 --out clips/anna --face-model procedural   # needs no downloaded face model
     jaxtalk prepare talk.mp4 --out clips/anna --audio talk.wav --coefficients talk.mat --coefficients-fps 30
     jaxtalk prepare --dataset hdtf --root HDTF --out clips --jobs 8 --split s3d_nerf
+    jaxtalk prepare --features wav2vec2 clips/*                         # into clips that are there already
     jaxtalk prepare --from ad_nerf dataset/Obama --out clips/obama      # a folder that another system made
     """)
-@click.argument("video", type=FILE, required=False)
+@click.argument("videos", type=FILE, nargs=-1, metavar="[VIDEO | CLIP...]")
 @click.option(
     "--from",
     "source",
@@ -28,7 +30,7 @@ _OF_COLLECTIONS = ("dataset", "root", "jobs", "views", "tables", "split")  # opt
     help="VIDEO is what another system made: a folder of AD-NeRF or DFRF (ad_nerf), of RAD-NeRF, ER-NeRF, SyncTalk or "
     "TalkingGaussian (rad_nerf), or a video with Deep3D's coefficients beside it (deep3d).",
 )
-@click.option("--out", type=FILE, required=True, help="Folder of the clip to make, or of all clips of a collection.")
+@click.option("--out", type=FILE, help="Folder of the clip to make, or of all clips of a collection.")
 @click.option("--identity", default="", help="Who speaks; the folder's name when not given.")
 @click.option("--size", default=512, show_default=True, help="Side of the frames, pixels.")
 @click.option("--fps", default=25.0, show_default=True, help="Frames a second of the clip.")
@@ -47,6 +49,12 @@ _OF_COLLECTIONS = ("dataset", "root", "jobs", "views", "tables", "split")  # opt
 @click.option("--language", default="", help="Kept in the clip: what is spoken, e.g. en.")
 @click.option("--emotion", default="", help="Kept in the clip: how it is spoken.")
 @click.option("--consent", type=FILE, help="JSON file (subject, source, scope, date), kept in the clip.")
+@click.option(
+    "--features",
+    type=click.Choice(["wav2vec2"]),
+    multiple=True,
+    help="Keep this feature of the speech in the clip. Without --out: in each CLIP, a folder made before.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a clip made with other settings.")
 @click.option(
     "--dataset",
@@ -58,27 +66,54 @@ _OF_COLLECTIONS = ("dataset", "root", "jobs", "views", "tables", "split")  # opt
 @click.option("--view", "views", multiple=True, help="Of MEAD: a view; front when not given; may be repeated.")
 @click.option("--tables", type=FILE, help="Of HDTF: the folder of its tables, to be told what is missing.")
 @click.option("--split", default="", metavar="PAPER", help="Write the manifest with the split of a paper: s3d_nerf.")
-def prepare(video: Path | None, source: str | None, out: Path, consent: Path | None, **options: Any) -> None:
+def prepare(
+    videos: tuple[Path, ...], source: str | None, out: Path | None, consent: Path | None, **options: Any
+) -> None:
     """Turn a talking VIDEO, or a whole collection, into clips to learn from.
 
     Looks at the video first and says what is wrong with it (preflight.json); draws what it found (preview.png).
     The same command continues an interrupted preparation.
     """
+    collection = {name: options.pop(name) for name in _OF_COLLECTIONS}
+    if options["features"] and out is None and source is None and not any(collection.values()):
+        _add_features(videos, options["features"])
+        return
+    if out is None:
+        raise click.UsageError("Missing option '--out'.")
     from jaxtalk.preparation.prepare import PrepareOptions, prepare_clip
 
-    collection = {name: options.pop(name) for name in _OF_COLLECTIONS}
     if collection["dataset"] is not None:
-        if video is not None or source is not None or collection["root"] is None:
+        if videos or source is not None or collection["root"] is None:
             raise click.UsageError("--dataset needs --root DIR, and neither VIDEO nor --from")
         _prepare_collection(out, PrepareOptions(**options, consent=_read_consent(consent)), **collection)
         return
     if any(collection.values()):
         raise click.UsageError("--root, --jobs, --view, --tables and --split belong to --dataset")
-    if video is None:
+    if not videos:
         raise click.UsageError("Missing argument 'VIDEO' (or --dataset with --root).")
+    if len(videos) > 1:
+        raise click.UsageError("One VIDEO makes one clip; for many there is --dataset folder with --root.")
     settings = PrepareOptions(**options, consent=_read_consent(consent))
-    clip = prepare_clip(video, out, settings) if source is None else _import_clip(source, video, out, settings)
+    make = prepare_clip if source is None else partial(_import_clip, source)
+    clip = make(videos[0], out, settings)
     click.echo(f"{clip.path}: {clip.meta.num_frames} frames of {clip.meta.identity} at {clip.meta.fps:g} fps")
+
+
+def _add_features(paths: tuple[Path, ...], names: tuple[str, ...]) -> None:
+    """Puts features into clips that are there; a manifest beside them is written anew, since their hashes change."""
+    from jaxtalk.clip import Clip
+    from jaxtalk.datasets.prepared import MANIFEST_FILE, write_manifest
+    from jaxtalk.preparation.features import add_features
+
+    folders = [path for path in paths if not path.is_file()]  # of clips/*, its manifest and lists are no clips
+    if not folders:
+        raise click.UsageError("Missing argument 'CLIP...': folders of clips (or --out, for a video).")
+    clips = [Clip.open(folder) for folder in folders]
+    made = add_features(clips, names)
+    for parent in sorted({clip.path.resolve().parent for clip in clips}) if made else []:
+        if (parent / MANIFEST_FILE).is_file():
+            write_manifest(parent)
+    click.echo(f"{len(clips)} clips: {made} of {len(clips) * len(names)} features made, the others were there")
 
 
 def _import_clip(source: str, path: Path, out: Path, options: Any) -> Any:

@@ -40,6 +40,7 @@ class PrepareOptions:
     language: str = ""
     emotion: str = ""
     consent: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    features: tuple[str, ...] = ()  # of the speech, to be kept in the clip (preparation.features)
     overwrite: bool = False
 
     def check(self) -> None:

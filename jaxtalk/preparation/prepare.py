@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jaxtalk.clip import Clip, ClipError
 from jaxtalk.errors import JaxtalkError
+from jaxtalk.preparation import features
 from jaxtalk.preparation.job import Job, PrepareOptions
 from jaxtalk.preparation.pipeline import STAGES_FOLDER, Run
 from jaxtalk.preparation.stages import first_difference
@@ -18,7 +19,7 @@ def prepare_clip(video: str | Path, out: str | Path, options: PrepareOptions | N
     """Prepares `video` into the clip folder `out`.
 
     An interrupted preparation goes on where it stopped when it is called again. A clip that is there already and was
-    made from the same video with the same settings is returned as it is.
+    made from the same video with the same settings is returned as it is, but for features that it lacks.
 
     Raises:
       JaxtalkError: one line for whatever the user can mend: an unreadable or unsuitable video, a missing model file,
@@ -27,12 +28,15 @@ def prepare_clip(video: str | Path, out: str | Path, options: PrepareOptions | N
     options = options or PrepareOptions()
     video, out = Path(video), Path(out)
     options.check()
+    features.check_ready([out], options.features, options.overwrite)
     job = Job.of(video, out, options)
     try:
         if _already_there(out, job, options.overwrite):
-            return Clip.open(out)
-        clip = _run(job)
-        shutil.rmtree(out / STAGES_FOLDER, ignore_errors=True)
+            clip = Clip.open(out)
+        else:
+            clip = _run(job)
+            shutil.rmtree(out / STAGES_FOLDER, ignore_errors=True)
+        features.add_features([clip], options.features)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jaxtalk import progress, weights
+from jaxtalk.clip import Clip
 from jaxtalk.errors import JaxtalkError
-from jaxtalk.preparation import decode, preflight
+from jaxtalk.preparation import decode, features, preflight
 from jaxtalk.preparation.corpora.corpus import Corpus, Item
 from jaxtalk.preparation.corpora.workers import Died, in_processes
 from jaxtalk.preparation.job import PrepareOptions
@@ -69,12 +70,16 @@ def prepare_corpus(corpus: Corpus, out: Path, options: PrepareOptions, jobs: int
     """
     _check(options)
     corpus.check()
+    features.check_ready([out / item.name for item in corpus.items], options.features, options.overwrite)
     options = _with_models(options)
     if out.exists() and not out.is_dir():
         raise JaxtalkError(f"{out}: a file is there; --out names a folder for the clips")
     out.mkdir(parents=True, exist_ok=True)
     with _alone(out):
-        results, left = _run(corpus, out, options, jobs)
+        # Features come afterwards, and from here: a network wants the accelerator that the processes leave alone.
+        results, left = _run(corpus, out, dataclasses.replace(options, features=()), jobs)
+        clips = [Clip.open(out / name) for name, result in results.items() if not result.reason]
+        features.add_features(sorted(clips, key=lambda clip: clip.name), options.features)
         report = Report(tuple(results[item.name] for item in corpus.items if item.name in results), left)
         write_failures(out, report)
     return report

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jaxtalk.clip import Clip
 from jaxtalk.errors import JaxtalkError
+from jaxtalk.preparation import features
 from jaxtalk.preparation.job import PrepareOptions
 
 SOURCES = ("ad_nerf", "rad_nerf", "deep3d")
@@ -36,7 +37,10 @@ def import_clip(source: str, path: str | Path, out: str | Path, options: Prepare
         if getattr(options, name) != getattr(PrepareOptions, name):
             option = name.replace("_", "-")
             raise JaxtalkError(f"--{option}: a folder of {source} is taken whole and at its own size; leave it out")
-    return nerf_clip.import_folder(path, out, layouts[source], options)
+    features.check_ready([Path(out)], options.features, options.overwrite)
+    clip = nerf_clip.import_folder(path, out, layouts[source], options)
+    features.add_features([clip], options.features)
+    return clip
 
 
 def what_was_not_found(clip: Clip) -> list[str]:
