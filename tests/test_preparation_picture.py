@@ -14,8 +14,9 @@ from PIL import Image
 
 from jaxtalk.clip import MASK_HEAD, MASK_TORSO, Clip
 from jaxtalk.errors import JaxtalkError
-from jaxtalk.preparation import landmarks, picture
+from jaxtalk.preparation import landmarks, picture_faces
 from jaxtalk.preparation.picture import clip_name, clip_of_picture
+from jaxtalk.preparation.picture_faces import find_face
 from jaxtalk.preparation.picture_file import read_picture
 from jaxtalk.preparation.prepare import PrepareOptions
 from tests.test_preparation_decode import write_video
@@ -123,30 +124,60 @@ def test_names_are_of_the_file_and_its_content(tmp_path: Path) -> None:
 # --- faces
 
 
-def _face(x: float, y: float, height: float) -> landmarks.Face:
-    spread = np.random.default_rng(0).uniform(-0.5, 0.5, (478, 3)) * height
-    spread[:2] = np.array([[-0.4, -0.5, 0], [0.4, 0.5, 0]]) * height
-    return landmarks.Face(
-        (spread + np.array([x, y, 0])).astype(np.float32), np.zeros(52, np.float32), np.eye(3, dtype=np.float32)
-    )
+class _Eyes:
+    """In place of MediaPipe: sees discs of light at least a tenth of the picture's side high, and cut ones as whole."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def faces(self, image: np.ndarray) -> list[landmarks.Face]:
+        from scipy.ndimage import find_objects, label
+
+        self.looks += 1
+        parts = find_objects(label(image[..., 0] > 99)[0])
+        boxes = [np.array([c.start, r.start, c.stop, r.stop], np.float32) for r, c in parts]
+        large = [box for box in boxes if box[3] - box[1] >= 0.1 * max(image.shape[:2])]
+        rotation, shapes = np.eye(3, dtype=np.float32), np.zeros(52, np.float32)
+        return [landmarks.Face(np.stack([[*box[:2], 0], [*box[2:], 0]]), shapes, rotation) for box in large]
+
+
+def _shown(*discs: tuple[int, int, int], size: tuple[int, int] = (600, 400)) -> np.ndarray:
+    """A dark picture with discs (x, y, height)."""
+    x, y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
+    light = [(x - disc[0]) ** 2 + (y - disc[1]) ** 2 < (disc[2] / 2) ** 2 for disc in discs]
+    return np.repeat((200 * np.any([np.zeros_like(x, bool), *light], axis=0)).astype(np.uint8)[..., None], 3, axis=-1)
 
 
 def test_one_face_is_asked_for() -> None:
-    image = np.zeros((400, 600, 3), np.uint8)
-    crop = picture._crop_of([_face(300, 200, 120)], image, Path("a.png"))
-    assert crop.side == pytest.approx(240, abs=2) and crop.face_pixels == pytest.approx(120, abs=1)
-    assert crop.x == pytest.approx(300 - crop.side / 2, abs=3)
-    # Found twice, it is still one face.
-    again = picture._crop_of([_face(300, 200, 120), _face(305, 198, 124)], image, Path("a.png"))
-    assert again == crop
-    for faces, reason in [
+    box = find_face(_Eyes(), _shown((300, 200, 120)), Path("a.png"))  # type: ignore[arg-type]
+    np.testing.assert_allclose(box, [240, 140, 360, 260], atol=2)
+    for discs, reason in [
         ([], "no face in this picture"),
-        ([_face(300, 200, 120), _face(100, 90, 60)], r"a\.png: 2 faces, around the pixels \(100, 90\), \(300, 200\)"),
-        ([_face(60 * i + 40, 100, 50) for i in range(8)], "8 or more faces"),
-        ([_face(300, 200, 40)], r"too small \(40 pixels high, at least 48 are needed\)"),
+        ([(300, 200, 120), (100, 90, 70)], r"a\.png: 2 faces, around the pixels \(100, 90\), \(300, 200\)"),
+        ([(100 * (i % 5) + 80, 150 * (i // 5) + 90, 66) for i in range(9)], "9 or more faces"),
+        ([(300, 200, 40)], r"too small \(\d+ pixels high, at least 48 are needed\)"),
     ]:
         with pytest.raises(JaxtalkError, match=reason):
-            picture._crop_of(faces, image, Path("a.png"))
+            find_face(_Eyes(), _shown(*discs), Path("a.png"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("x", range(60, 2360, 230))
+def test_small_faces_of_large_pictures_are_found_wherever_they_are(x: int) -> None:
+    """In a landscape and in a portrait, across every edge of the squares that are looked at, once each."""
+    for size, (row, column) in (((2400, 1600), (700, x)), ((1600, 2400), (x, 700))):
+        eyes = _Eyes()
+        box = find_face(eyes, _shown((column, row, 70), size=size), Path("a.png"))  # type: ignore[arg-type]
+        np.testing.assert_allclose(box, [column - 35, row - 35, column + 35, row + 35], atol=2)
+        assert 1 < eyes.looks < 80
+        with pytest.raises(JaxtalkError, match="2 faces"):
+            image = _shown((column, row, 70), (column + 90, row + 60, 70), size=(size[0] + 200, size[1] + 200))
+            find_face(_Eyes(), image, Path("a.png"))  # type: ignore[arg-type]
+
+
+def test_finds_of_one_face_are_one() -> None:
+    whole = np.array([100.0, 100, 200, 220])
+    part, near = np.array([90.0, 110, 150, 200]), np.array([190.0, 100, 290, 220])
+    assert [box.tolist() for box in picture_faces._distinct([part, whole, near])] == [whole.tolist(), near.tolist()]
 
 
 # --- real pictures
@@ -227,6 +258,24 @@ def test_a_frame_of_a_video_is_measured_as_the_video_was(real_data: Path, tmp_pa
     )  # fmt: skip
     turn = alone.track.rotation[0] @ clip.track.rotation[0].T
     assert np.degrees(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))) < 6
+
+
+def test_a_small_face_in_a_large_picture_is_found(real_data: Path) -> None:
+    """Too small for MediaPipe in the whole picture, on any side of which it may stand."""
+    options = _options(real_data)
+    source = real_data / "images" / "sadtalker_happy.png"
+    if not source.is_file():
+        pytest.skip(f"{source} is not here")
+    with landmarks.Landmarker(Path(str(options.landmarker)), num_faces=8) as landmarker:
+        face = np.asarray(Image.open(source).convert("RGB"))
+        (alone,) = landmarker.faces(face)
+        for x, y in ((700, 300), (40, 1000), (2300, 60)):
+            large = np.full((1400, 2600, 3), 110, np.uint8)
+            large[y : y + 256, x : x + 256] = face
+            assert not landmarker.faces(large)
+            np.testing.assert_allclose(
+                find_face(landmarker, large, source), alone.box + np.array([x, y, x, y]), atol=12
+            )
 
 
 def test_refused_pictures_leave_nothing(real_data: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
@@ -21,12 +21,11 @@ from jaxtalk.clip import Clip, Track
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.preparation import crop, decode, gaps, landmarks, masks, preflight
 from jaxtalk.preparation.job import Job, PrepareOptions
+from jaxtalk.preparation.picture_faces import MOST_FACES, find_face
 from jaxtalk.preparation.picture_file import read_picture
 from jaxtalk.preparation.pipeline import STAGES_FOLDER, Run
 from jaxtalk.preparation.stages import Arrays
 
-_MOST_FACES = 8  # that are counted
-_SAME_FACE = 0.5  # overlap over union from which two finds are one face
 _MOST_LETTERS = 60  # of the file's name in the clip's
 
 
@@ -104,9 +103,10 @@ class _PictureRun(Run):
     @cached_property
     def crop(self) -> crop.Crop:
         def make() -> Arrays:
-            with landmarks.Landmarker(self.job.landmarker, num_faces=_MOST_FACES) as landmarker:
-                found = landmarker.faces(self._image)
-            return {"crop": crop.as_numbers(_crop_of(found, self._image, self.job.video))}
+            with landmarks.Landmarker(self.job.landmarker, num_faces=MOST_FACES) as landmarker:
+                box = find_face(landmarker, self._image, self.job.video)
+            x, y, side = crop.place(box[None], self.job.info.width, self.job.info.height)
+            return {"crop": crop.as_numbers(crop.Crop(x, y, side, float(box[3] - box[1]), 1))}
 
         return crop.from_numbers(self._stage("crop", make)["crop"])
 
@@ -135,41 +135,6 @@ class _PictureRun(Run):
                 progress.console.print(f"{self.job.video.name}: {line}", highlight=False, markup=False, soft_wrap=True)
 
         return tell
-
-
-def _crop_of(found: Sequence[landmarks.Face], image: np.ndarray, picture: Path) -> crop.Crop:
-    """The square around the only face of a picture. Raises `JaxtalkError` where it is not the only one, or small."""
-    boxes = _distinct([face.box for face in found])
-    if not boxes:
-        raise JaxtalkError(f"{picture}: no face in this picture; give one of a head that faces the camera and is not "
-                           "small in it")  # fmt: skip
-    if len(boxes) > 1:
-        count = f"{len(boxes)} or more" if len(found) == _MOST_FACES else str(len(boxes))
-        centres = sorted(tuple(box.reshape(2, 2).mean(axis=0).tolist()) for box in boxes)
-        places = ", ".join(f"({x:.0f}, {y:.0f})" for x, y in centres)
-        raise JaxtalkError(f"{picture}: {count} faces, around the pixels {places}, and it has to show one; cut the "
-                           "picture to the person who is to speak")  # fmt: skip
-    height = float(boxes[0][3] - boxes[0][1])
-    if height < crop.MIN_FACE_PIXELS:
-        raise JaxtalkError(f"{picture}: the face is too small ({height:.0f} pixels high, at least "
-                           f"{crop.MIN_FACE_PIXELS} are needed); give a picture of higher resolution")  # fmt: skip
-    x, y, side = crop.place(np.stack(boxes), image.shape[1], image.shape[0])
-    return crop.Crop(x, y, side, height, 1)
-
-
-def _distinct(boxes: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The boxes without those that show the same face again; the first of each stays."""
-    kept: list[np.ndarray] = []
-    for box in boxes:
-        if all(_overlap(box, other) < _SAME_FACE for other in kept):
-            kept.append(box)
-    return kept
-
-
-def _overlap(one: np.ndarray, other: np.ndarray) -> float:
-    inside = np.maximum(np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2]), 0).prod()
-    union = (one[2:] - one[:2]).prod() + (other[2:] - other[:2]).prod() - inside
-    return float(inside / max(union, 1e-9))
 
 
 def _advice(face_pixels: float, yaw: float, error: float) -> list[str]:
