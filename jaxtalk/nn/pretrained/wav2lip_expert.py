@@ -66,7 +66,13 @@ class ConvNormLayer(nnx.Module):
     """Convolution and normalisation, the input added where `residual`, ReLU."""
 
     def __init__(
-        self, inputs: int, sizes: _Sizes, residual: bool, rngs: nnx.Rngs, norm: Norm, precision: jax.lax.Precision | None
+        self,
+        inputs: int,
+        sizes: _Sizes,
+        residual: bool,
+        rngs: nnx.Rngs,
+        norm: Norm,
+        precision: jax.lax.Precision | None,
     ) -> None:
         outputs, kernel, strides, padding = sizes
         self.conv = nnx.Conv(
@@ -94,15 +100,19 @@ def tower(
     rngs: nnx.Rngs,
     norm: Norm = FrozenBatchNorm,
     precision: jax.lax.Precision | None = jax.lax.Precision.HIGHEST,
+    least: int = 1,
 ) -> nnx.List:
-    """The layers of `FACE_TABLE` or `AUDIO_TABLE`, with all widths divided; `norm` makes each one's normalisation."""
+    """The layers of `FACE_TABLE` or `AUDIO_TABLE`, with all widths divided, down to `least`.
+
+    `norm` makes the normalisation of each from its width.
+    """
     layers = []
     for entry in table:
         if isinstance(entry, int):
             sizes = (inputs, 3, (1, 1), 1)
             layers += [ConvNormLayer(inputs, sizes, True, rngs, norm, precision) for _ in range(entry)]
             continue
-        outputs = entry[0] // divisor
+        outputs = max(entry[0] // divisor, least)
         layers.append(ConvNormLayer(inputs, (outputs, *entry[1:]), False, rngs, norm, precision))
         inputs = outputs
     return nnx.List(layers)
