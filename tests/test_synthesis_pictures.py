@@ -138,6 +138,24 @@ def test_one_mans_system_is_refused(tmp_path: Path, run: FakeRun, monkeypatch: p
     assert not (run.workdir / "pictures").exists() and not (tmp_path / "b.mp4").exists()
 
 
+def test_a_system_that_wants_a_video_says_so(
+    tmp_path: Path, run: FakeRun, prepared: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise JaxtalkError("clip face: 1 frames are too few")
+
+    system = SimpleNamespace(fit=refuse, generalises=True, adapt=None)
+    only = SimpleNamespace(generalises=True)
+    monkeypatch.setattr(pictures, "method_names", lambda: ["fake", "only"])
+    monkeypatch.setattr(pictures, "load_method", {"fake": system, "only": only}.__getitem__)
+    with pytest.raises(JaxtalkError, match=r"too few\. fake learns a person from seconds.* need one picture: only$"):
+        pictures.avatar_of_picture(run, _picture(tmp_path / "face.png"))
+    assert not (run.workdir / "avatars").exists()
+    del system.adapt
+    with pytest.raises(JaxtalkError, match=r"too few$"):
+        pictures.avatar_of_picture(run, _picture(tmp_path / "face.png"))
+
+
 def test_wrong_requests_are_one_line(tmp_path: Path, run: FakeRun, views: list[ClipView], prepared: list[Any]) -> None:
     face, speech = _picture(tmp_path / "face.png"), _beeps(tmp_path / "speech.wav", 0.5, (0.1,))
     requests: list[tuple[dict[str, Any], str]] = [

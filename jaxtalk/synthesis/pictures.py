@@ -13,7 +13,7 @@ from typing import Any
 from jaxtalk.clip import Clip, ClipMeta
 from jaxtalk.datasets.files import exclusive, file_sha256
 from jaxtalk.errors import JaxtalkError
-from jaxtalk.methods.api import Avatar, Run, check_generalises, load_method
+from jaxtalk.methods.api import Avatar, Run, check_generalises, load_method, method_names
 from jaxtalk.synthesis.avatars import keep_avatar, kept_avatar, read_origin
 
 FOLDER = "pictures"  # in the run's folder
@@ -43,10 +43,28 @@ def avatar_of_picture(run: Run, picture: Path, models: PictureModels | None = No
     kept = kept_avatar(run, clip.name, **facts)
     if kept is not None:
         return method.load_avatar(kept), read_origin(kept)
+    avatar = _fitted(method, run, clip)
+    return avatar, keep_avatar(run, avatar, clip.name, clip, **facts)
+
+
+def _fitted(method: Any, run: Run, clip: Clip) -> Avatar:
+    """What the system makes of one frame; one that adapts may want more than that."""
     from jaxtalk.input.clips import ResizedClip
 
-    avatar = method.fit(run, ResizedClip(clip, run.config.data.size))
-    return avatar, keep_avatar(run, avatar, clip.name, clip, **facts)
+    try:
+        return method.fit(run, ResizedClip(clip, run.config.data.size))
+    except JaxtalkError as error:
+        if not hasattr(method, "adapt"):
+            raise
+        able = [name for name in method_names() if _needs_one_picture(load_method(name))]
+        raise JaxtalkError(
+            f"{error}. {run.config.method} learns a person from seconds of video: give it a clip of them; systems that "
+            f"need one picture: {', '.join(able) or 'none yet'}"
+        ) from error
+
+
+def _needs_one_picture(method: Any) -> bool:
+    return getattr(method, "generalises", False) and not hasattr(method, "adapt")
 
 
 def picture_clip(run: Run, picture: Path, models: PictureModels) -> Clip:
