@@ -10,7 +10,7 @@ from flax import nnx
 
 from jaxtalk.losses.sync import sync_loss
 from jaxtalk.nn.pretrained.wav2lip_expert import Wav2LipExpert
-from jaxtalk.nn.sync_network import SyncNetwork, judge, similarity, unit
+from jaxtalk.nn.sync_network import SyncNetwork, enlarge_motion, judge, similarity, unit
 from jaxtalk.weights.converted import put
 from tests.few_shot_case import compile_quickly  # noqa: F401
 
@@ -57,6 +57,29 @@ def test_vectors_have_length_one(frames: int, size: tuple[int, int]) -> None:
     np.testing.assert_allclose(jnp.linalg.norm(lips, axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(jnp.linalg.norm(speech, axis=1), 1, rtol=1e-5)
     assert (np.asarray(lips) < 0).any() and (np.asarray(speech) < 0).any(), "no final ReLU"
+
+
+def test_motion_is_enlarged_and_colour_left_out() -> None:
+    """The first of the transformed frames is the mean picture, the others are what changes, `gain` times."""
+    crops = drawn(0, 2, 5, 4, 6, 3)
+    still = jnp.broadcast_to(crops[:, :1], crops.shape)
+    transformed = enlarge_motion(still, 4.0)
+    np.testing.assert_allclose(transformed[:, 1:], 0, atol=1e-5)
+    np.testing.assert_allclose(
+        transformed[:, 0], 5**0.5 * (still - still.mean((1, 2, 3), keepdims=True))[:, 0], atol=1e-5
+    )
+    centred = crops - crops.mean((1, 2, 3), keepdims=True)
+    moving = jnp.square(centred - centred.mean(1, keepdims=True)).sum()
+    np.testing.assert_allclose(jnp.square(enlarge_motion(crops, 4.0)[:, 1:]).sum(), 16 * moving, rtol=1e-4)
+    np.testing.assert_allclose(
+        enlarge_motion(crops + jnp.array([0.1, -0.2, 0.3]), 4.0), enlarge_motion(crops, 4.0), atol=1e-5
+    )
+
+
+def test_no_layer_is_narrower_than_asked() -> None:
+    state = nnx.eval_shape(lambda: SyncNetwork(32, least_width=12, rngs=nnx.Rngs(0)))
+    widths = [layer.conv.kernel.shape[-1] for layer in (*state.face_layers, *state.audio_layers)]
+    assert min(widths) == 12 and max(widths) == 16
 
 
 def test_published_size() -> None:

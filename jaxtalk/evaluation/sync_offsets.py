@@ -68,7 +68,7 @@ def measure_offsets(run: Run, clips: Sequence[ClipView]) -> dict[str, Any]:
     method = load_method(run.config.method)
     if not hasattr(method, "sync_embeddings"):
         raise JaxtalkError(f"{run.workdir}: {run.config.method} trains no lip-sync discriminator; use a run that does")
-    found = {clip.name: _measure(*method.sync_embeddings(run, clip), clip.meta.identity) for clip in clips}
+    found = {clip.name: _measure(method.sync_embeddings(run, clip), clip.meta.identity) for clip in clips}
     return {
         "offsets": list(range(-REACH, REACH + 1)),
         "least_shift": LEAST_SHIFT,
@@ -77,7 +77,8 @@ def measure_offsets(run: Run, clips: Sequence[ClipView]) -> dict[str, Any]:
     }
 
 
-def _measure(lips: np.ndarray, speech: np.ndarray, identity: str) -> dict[str, Any]:
+def _measure(embeddings: tuple[np.ndarray, np.ndarray], identity: str) -> dict[str, Any]:
+    lips, speech = embeddings
     curve = offset_curve(lips, speech)
     accuracy = {}
     for name, frames in LENGTHS.items():

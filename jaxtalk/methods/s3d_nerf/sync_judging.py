@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -53,7 +54,7 @@ def embed_windows(
     network: SyncNetwork, frames: np.ndarray, boxes: np.ndarray, mel: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Unit vectors [N, E] of lips and speech of windows [N, T, H, W, 3] uint8, [N, T, 4] and [N, 80, columns]."""
-    lips, speech = jax.device_get(_embed(network, frames, boxes, mel))
+    lips, speech = jax.device_get(_embed(network, jnp.asarray(frames), jnp.asarray(boxes), jnp.asarray(mel)))
     return lips, speech
 
 
