@@ -91,6 +91,8 @@ def test_published_size() -> None:
 def test_other_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="lip_size"):
         network(lip_size=(32, 64))
+    with pytest.raises(ValueError, match="crops of"):
+        network().faces(inputs(size=(48, 96))[0])
 
 
 def test_zero_vectors_stay_zero() -> None:

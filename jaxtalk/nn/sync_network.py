@@ -71,6 +71,8 @@ class SyncNetwork(nnx.Module):
         `train`: normalise by the batch and remember its statistics, and drop values by `key`; otherwise by what is
         remembered, and nothing changes.
         """
+        if crops.shape[1:4] != (self.frames, *self.lip_size):
+            raise ValueError(f"{self.frames} crops of {self.lip_size} are judged, not {crops.shape[1:4]}")
         if self.motion_gain != 1:
             crops = enlarge_motion(crops, self.motion_gain)
         batch, frames, height, width, channels = crops.shape
