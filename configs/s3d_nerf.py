@@ -1,0 +1,120 @@
+"""S3D-NeRF: a talking head of an unseen person from one picture.
+
+    uv run train.py --config=configs/s3d_nerf.py:tiny,clip=CLIP,clip=CLIP,held_out=NAME --workdir=runs/s3d
+    uv run eval.py --workdir=runs/s3d --protocol=heldout
+    uv run jaxtalk synthesize --workdir=runs/s3d --image=FACE.png --audio=SPEECH.wav --out=OUT.mp4
+
+After the variant come comma-separated settings, later ones over earlier ones: `clip` (a folder; again for each),
+`held_out` (an identity; again for each), `same_person=a=b`, `size`, `steps`, the ablations below, or any key of the
+config by its full name.
+
+    deform=full|nd|fcd|none     what moves points: F_cm; speech alone; tri-plane features; nothing
+    w_sync=0                    without the lip-sync discriminator
+    feature=wav2vec2|mel        what speech looks like; wav2vec2 needs `jaxtalk weights get wav2vec2_base`
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import ml_collections
+
+from jaxtalk.config import apply_arguments, base
+from jaxtalk.errors import JaxtalkError
+from jaxtalk.methods.s3d_nerf.config import (
+    DecoderConfig,
+    DeformConfig,
+    DiscriminatorConfig,
+    EncoderConfig,
+    FieldStageConfig,
+    ModelConfig,
+    SlotConfig,
+    SpeechConfig,
+    StagesConfig,
+    SuperResolutionConfig,
+)
+from jaxtalk.methods.s3d_nerf.sync_config import SyncNetConfig, SyncStageConfig
+from jaxtalk.rays.settings import SamplingConfig
+
+SHORT: dict[str, str | tuple[str, ...]] = {
+    "size": "data.size",
+    "deform": "model.deform.kind",
+    "deform_arch": "model.deform.arch",
+    "w_sync": "stages.field.w_sync",
+    "w_adv": "stages.field.w_adv",
+    "feature": "model.speech.feature",
+    "slot_init": "model.slots.slot_init",
+    "plane_proj": "model.encoder.plane_proj",
+    "sr": "model.superres.sr",
+    "coarse_size": "model.coarse_size",
+    "sampling": "model.sampling.kind",
+    "sync_steps": "stages.sync.steps",
+    "field_steps": "stages.field.steps",
+}
+
+
+def get_config(arg: str = "tiny") -> ml_collections.ConfigDict:
+    """The locked config of `VARIANT[,key=value...]`. Raises `JaxtalkError` for an unknown variant or key."""
+    variant, *settings = arg.split(",")
+    where = "configs/s3d_nerf.py"
+    if variant not in VARIANTS:
+        raise JaxtalkError(f"{where}: there is no variant {variant!r}; known are {', '.join(VARIANTS)}")
+    model, stages = VARIANTS[variant]()
+    config = base()
+    config.method = "s3d_nerf"
+    config.model = ml_collections.ConfigDict(dataclasses.asdict(model))
+    config.stages = ml_collections.ConfigDict(dataclasses.asdict(stages))
+    config.data.test_seconds = 0.0  # whole clips are learnt from; who is tested is held out
+    if variant == "paper":
+        config.data.size = 256
+        config.train.update(log_every=500, preview_every=10_000, checkpoint_every=5_000)
+    config.lock()  # a misspelt key is an error
+    apply_arguments(config, settings, SHORT, where)
+    return config
+
+
+def paper() -> tuple[ModelConfig, StagesConfig]:
+    """The card's sizes."""
+    return ModelConfig(), StagesConfig()
+
+
+def tiny() -> tuple[ModelConfig, StagesConfig]:
+    """64 x 64, narrow networks, few samples where the face is, mel bands: minutes on two cores."""
+    return ModelConfig(
+        encoder=EncoderConfig(widths=(16, 32, 48, 24), plane_channels=8, plane_proj="perspective", merged=True),
+        slots=SlotConfig(grid=16, width=48),
+        speech=SpeechConfig(feature="mel", widths=(48, 48, 48), heads=4),
+        deform=DeformConfig(widths=(32, 48, 48), plane_channels=8, hidden=48),
+        decoder=DecoderConfig(hidden=(48, 32), density_scale=30.0, source_color=True),
+        superres=SuperResolutionConfig(widths=(16, 32, 48), residual_blocks=1, blend=True),
+        discriminator=DiscriminatorConfig(base=1024, limit=64),
+        sync=SyncNetConfig(divisor=8),
+        sampling=SamplingConfig(kind="mesh_bounded", num_samples=6),
+        coarse_size=32,
+        face_rays=448,
+        frames_at_once=16,
+    ), StagesConfig(
+        sync=SyncStageConfig(steps=600),
+        field=FieldStageConfig(
+            steps=1000,
+            clips_per_step=2,
+            learning_rate=2e-3,
+            discriminator_rate=1e-3,
+            decay_steps=1000,
+            adam_b1=0.5,
+            w_adv=0.002,
+            w_sync=0.02,
+            mouth_weight=8.0,
+            adv_start=300,
+            sync_start=300,
+            critic_frames=1,
+            frames_at_once=5,
+            augment=True,
+            ema_decay=0.99,
+        ),
+    )
+
+
+Variant = Callable[[], tuple[ModelConfig, StagesConfig]]
+VARIANTS: dict[str, Variant] = {"tiny": tiny, "paper": paper}

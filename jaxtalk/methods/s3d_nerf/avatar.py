@@ -1,0 +1,109 @@
+"""A talking head from one picture, that renders from its own folder alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxtalk.clip import Camera, ClipView, Track
+from jaxtalk.errors import JaxtalkError
+from jaxtalk.methods.api import Drive, Networks
+from jaxtalk.methods.s3d_nerf.config import S3DConfig
+from jaxtalk.methods.s3d_nerf.frames import (
+    Person,
+    abstract_parameters,
+    encode_person,
+    parameters_of,
+    person_of,
+    render_frames,
+)
+from jaxtalk.methods.s3d_nerf.picture import Encoded
+from jaxtalk.rays import avatar_folder
+from jaxtalk.rays.avatar_folder import Saved
+from jaxtalk.rays.bounds import camera_vector
+
+METHOD = "s3d_nerf"
+_ARRAYS = "person.npz"
+
+
+@dataclasses.dataclass(frozen=True)
+class S3DAvatar:
+    """One person's head; see `jaxtalk.methods.api.Avatar`."""
+
+    name: str
+    fps: float
+    camera: Camera
+    track: Track
+    person: Person
+    parameters: dict[str, Any]
+    config: S3DConfig
+
+    @property
+    def size(self) -> tuple[int, int]:
+        height, width = self.person.picture.shape[:2]
+        return height, width
+
+    @functools.cached_property
+    def _encoded(self) -> Encoded:
+        return encode_person(self.config, self.parameters, self.person)
+
+    def listen(self, windows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """The windows themselves: each frame hears its own."""
+        return windows
+
+    def render(self, drive: Drive) -> np.ndarray:
+        """Frames [F, H, W, 3] float32 in [0, 1]; compiled once per F.
+
+        `drive.camera` moves the head's camera; hair and background stay about where the picture has them.
+        """
+        return np.clip(self.parts(drive, ("fine",))[0], 0, 1)
+
+    def parts(self, drive: Drive, names: tuple[str, ...]) -> list[np.ndarray]:
+        """What `names` of `picture.Picture` say, for each frame: "coarse" inner faces, what places heard, ..."""
+        windows = np.asarray(drive.audio, np.float32)
+        feature = self.config.feature
+        if windows.shape[1:] != (feature.window, feature.num_channels):
+            raise JaxtalkError(
+                f"avatar {self.name}: what it hears is {windows.shape[1:]} a frame, it was trained on "
+                f"{(feature.window, feature.num_channels)}; give it windows of the run's own audio feature"
+            )
+        camera = camera_vector(self.camera if drive.camera is None else drive.camera)
+        poses = (np.asarray(x, np.float32) for x in (drive.rotation, drive.translation))
+        found = render_frames(
+            self.config, self.parameters, self.person, self._encoded, windows, *poses, camera, parts=names
+        )
+        return [np.asarray(part) for part in found]
+
+    def save(self, folder: Path) -> None:
+        saved = Saved(self.name, self.fps, self.camera, self.track, self.config, self.person._asdict())
+        avatar_folder.save(folder, METHOD, saved, self.parameters, _ARRAYS)
+
+    @classmethod
+    def load(cls, folder: Path) -> S3DAvatar:
+        """Reads what `save` wrote. Raises `JaxtalkError` when a file is missing or is another system's."""
+        saved = avatar_folder.load(folder, METHOD, S3DConfig, _ARRAYS, Person._fields)
+        parameters = avatar_folder.load_parameters(folder, abstract_parameters(saved.config))
+        return cls(saved.name, saved.fps, saved.camera, saved.track, Person(**saved.arrays), parameters, saved.config)
+
+
+def avatar_of(config: S3DConfig, networks: Networks, clip: ClipView) -> S3DAvatar:
+    """The person of `clip`. Raises `JaxtalkError` for a clip of another size."""
+    if clip.meta.size != (config.size, config.size):
+        raise JaxtalkError(
+            f"clip {clip.name}: {clip.meta.size} pixels, and sources are squares of {config.size}; "
+            "prepare it as a square (the default of `jaxtalk prepare`)"
+        )
+    return S3DAvatar(
+        name=clip.name,
+        fps=clip.meta.fps,
+        camera=clip.meta.camera,
+        track=clip.track,
+        person=person_of(clip),
+        parameters=parameters_of(config, networks),
+        config=config,
+    )

@@ -1,0 +1,308 @@
+"""The stage `field`: everything that makes pictures, against two discriminators and the lip-sync one (card 2.10, 4)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from jaxtalk.clip import ClipView
+from jaxtalk.input.examples import endless
+from jaxtalk.losses.adversarial import discriminator_loss, generator_loss, r1_penalty
+from jaxtalk.losses.sync import sync_loss
+from jaxtalk.methods.api import Batch, Networks, Phase, Term
+from jaxtalk.methods.s3d_nerf.config import FieldStageConfig, S3DConfig
+from jaxtalk.methods.s3d_nerf.examples import FieldExamples, example_spec
+from jaxtalk.methods.s3d_nerf.networks import DISCRIMINATORS, critics, generator
+from jaxtalk.methods.s3d_nerf.perceptual import perceptual_term
+from jaxtalk.methods.s3d_nerf.picture import Encoded, Picture, Source, Target, encode, picture
+from jaxtalk.nn.sync_network import SyncNetwork, similarity
+from jaxtalk.ops.crops import lip_crops
+from jaxtalk.ops.triplane import View
+
+_PER_FRAME = ("windows", "rotation", "translation", "bounds")
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldStage:
+    """See `jaxtalk.methods.api.Stage`. One example is a source and T consecutive targets of one clip."""
+
+    config: S3DConfig
+    name: str = "field"
+    init_from: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def settings(self) -> FieldStageConfig:
+        return self.config.stages.field
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return ("sync",) if self.config.syncs else ()
+
+    @property
+    def steps(self) -> int:
+        return self.settings.steps
+
+    @property
+    def batch_size(self) -> int:
+        return self.settings.clips_per_step
+
+    @property
+    def ema_decay(self) -> float | None:
+        return self.settings.ema_decay
+
+    @property
+    def images_per_step(self) -> int:
+        """Target frames over all processes: what `images/s` counts."""
+        return self.settings.clips_per_step * self.settings.frames
+
+    @property
+    def rays_per_step(self) -> int:
+        """Rays over all processes: what `rays/s` counts."""
+        return self.images_per_step * self.config.model.coarse_size**2
+
+    @property
+    def evaluations_per_step(self) -> dict[str, int]:
+        """Points at which the generator's phase asks the field."""
+        return {"field": self.rays_per_step * sum(self.config.model.sampling.passes)}
+
+    def networks(self, key: jax.Array) -> Networks:
+        keys = jax.random.split(key)
+        judges = critics(self.config, keys[1]) if self.settings.w_adv else {}
+        return generator(self.config, keys[0]) | judges
+
+    def phases(self) -> tuple[Phase, ...]:
+        """The generator; and where they judge, the discriminators from `adv_start` on."""
+        settings = self.settings
+        names = tuple(nnx.eval_shape(lambda: generator(self.config, jax.random.key(0))))
+        phases = [Phase("generator", names, optimizer(settings, settings.learning_rate), self.losses)]
+        if settings.w_adv:
+            adam = optimizer(settings, settings.discriminator_rate)
+            phases.append(Phase("critic", DISCRIMINATORS, adam, self.critic_losses, start=settings.adv_start))
+        return tuple(phases)
+
+    def losses(
+        self, networks: Networks, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[dict[str, Term], dict[str, jax.Array]]:
+        """Equation 9, each term from its start on."""
+        settings = self.settings
+        made = self._pictures(networks, batch, key, slice(None))
+        truth = Truth.of(batch, self.config.model.coarse_size)
+        wanted = {"coarse": truth.coarse, "fine": truth.fine}
+        terms: dict[str, Term] = {}
+        for name, target in wanted.items():
+            image = getattr(made, name)
+            error = 4 * jnp.square(image - target)  # of pictures in [-1, 1]
+            if settings.pix_reduction == "sum":
+                error = error.sum((-1, -2, -3))
+                terms[f"pix_{name}"] = Term(error, settings.w_pix)
+                continue
+            weight = 1 + settings.mouth_weight * truth.mouth(target.shape[-3])[..., None]
+            terms[f"pix_{name}"] = Term(error * weight, settings.w_pix)
+        if settings.w_per:
+            terms |= perceptual_term(made.coarse, made.fine, wanted, settings, step)
+        if settings.w_adv:
+            terms |= self._adversarial(networks, made, step)
+        if settings.w_sync:
+            terms |= self._sync(networks, made, batch, step)
+        if self.config.model.deform.kind != "none":
+            terms["deform"] = Term(made.offsets, settings.w_deform)
+        error = jnp.square(made.fine - truth.fine)
+        scalars = {"psnr": -10 * jnp.log10(error.mean()), "psnr_mouth": _psnr_in(error, truth.mouth(error.shape[-3]))}
+        return terms, scalars | {"opacity": made.opacity.mean()}
+
+    def critic_losses(
+        self, networks: Networks, batch: Batch, key: jax.Array, step: jax.Array
+    ) -> tuple[dict[str, Term], dict[str, jax.Array]]:
+        """Softplus of both discriminators on made and true pictures, and R1 on the true ones every so many steps."""
+        settings = self.settings
+        chosen = self._judged()
+        made = jax.lax.stop_gradient(self._pictures(networks, batch, key, chosen))
+        truth = Truth.of(batch, self.config.model.coarse_size)
+        lazy = (step - settings.adv_start) % settings.r1_every == 0
+        terms: dict[str, Term] = {}
+        scalars: dict[str, jax.Array] = {}
+        for name, critic in zip(("coarse", "fine"), DISCRIMINATORS, strict=True):
+            fake, real = _flat(getattr(made, name)), _flat(getattr(truth, name)[:, chosen])
+            judge = networks[critic]
+            on_real, on_fake = judge(real), judge(fake)
+            terms[f"judged_{name}"] = Term(discriminator_loss(on_real, on_fake))
+            scalars |= {f"real_{name}": on_real, f"fake_{name}": on_fake}
+            weight = 0.5 * settings.r1_gamma * settings.r1_every
+            penalty = jax.lax.cond(
+                lazy, lambda judge=judge, real=real: r1_penalty(judge, real), lambda real=real: jnp.zeros(len(real))
+            )
+            terms[f"r1_{name}"] = Term(penalty, weight)
+        return terms, scalars
+
+    def _judged(self) -> slice:
+        return slice(self.settings.critic_frames or None)
+
+    def _pictures(self, networks: Networks, batch: Batch, key: jax.Array, chosen: slice) -> Picture:
+        """What is made of the chosen targets [batch, T, ...]; the planes of each clip are made once."""
+        model = self.config.model
+        encoded = encode(networks, model, source_of(batch))
+        targets = [jnp.moveaxis(batch[name][:, chosen], 1, 0) for name in _PER_FRAME]
+        keys = jax.random.split(key, len(targets[0]))
+
+        def one(arrays: tuple[jax.Array, ...]) -> Picture:
+            windows, rotation, translation, bounds, key = arrays
+            target = Target(windows, rotation, translation, batch["camera"], bounds)
+            return picture(networks, model, encoded, target, key)
+
+        if self.settings.frames_at_once >= len(keys):
+            found = jax.vmap(one)((*targets, keys))
+        else:  # what a part needs for its gradient is computed again
+            found = jax.lax.map(jax.checkpoint(one), (*targets, keys), batch_size=self.settings.frames_at_once)
+        return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), found)
+
+    def _adversarial(self, networks: Networks, made: Picture, step: jax.Array) -> dict[str, Term]:
+        chosen = self._judged()
+
+        def judged() -> tuple[jax.Array, ...]:
+            fakes = (_flat(made.coarse[:, chosen]), _flat(made.fine[:, chosen]))
+            return tuple(generator_loss(networks[n](x)) for n, x in zip(DISCRIMINATORS, fakes, strict=True))
+
+        count = len(_flat(made.fine[:, chosen]))
+        found = self._from(self.settings.adv_start, step, judged, (jnp.zeros(count), jnp.zeros(count)))
+        return {f"adv_{n}": Term(x, self.settings.w_adv) for n, x in zip(("coarse", "fine"), found, strict=True)}
+
+    def _sync(self, networks: Networks, made: Picture, batch: Batch, step: jax.Array) -> dict[str, Term]:
+        network = networks["sync"]
+        assert isinstance(network, SyncNetwork)
+        names = ("fine", "coarse") if self.settings.sync_on == "both" else ("fine",)
+
+        def heard() -> tuple[jax.Array, ...]:
+            return tuple(
+                sync_loss(similarity(network, _lips(getattr(made, name), batch["face_box"], self.config.size), batch["mel"]))
+                for name in names
+            )
+
+        nothing = tuple(jnp.zeros(len(batch["mel"])) for _ in names)
+        found = self._from(self.settings.sync_start, step, heard, nothing)
+        return {f"sync_{n}": Term(x, self.settings.w_sync) for n, x in zip(names, found, strict=True)}
+
+    def _from(self, start: int, step: jax.Array, make, nothing):  # type: ignore[no-untyped-def]
+        """What `make` gives from step `start` on; before, `nothing`, at no cost."""
+        return make() if start <= 0 else jax.lax.cond(step >= start, make, lambda: nothing)
+
+    def example_spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return example_spec(self.config)
+
+    def examples(self, clips: Sequence[ClipView], seed: int) -> grain.MapDataset:
+        return endless(len(clips), FieldExamples(self.config, clips), seed)
+
+    def preview_batch(self, clips: Sequence[ClipView]) -> Batch:
+        """One example of each of the first clips."""
+        make = FieldExamples(_plain(self.config), clips[:3])
+        found = [make(i, np.random.default_rng(i)) for i in range(len(clips[:3]))]
+        return {name: np.stack([example[name] for example in found]) for name in found[0]}
+
+    def preview(self, networks: Networks, batch: Batch) -> dict[str, np.ndarray]:
+        """A row a clip: source, truth, fine and coarse picture of its last target, and what its places hear."""
+        arrays = {name: jnp.asarray(array) for name, array in batch.items()}
+        made = _previewed(self, networks, arrays)
+        size = self.config.size
+        columns = [
+            batch["source"] / np.float32(255),
+            batch["frames"][:, -1] / np.float32(255),
+            np.asarray(made.fine[:, 0]),
+            np.asarray(jax.image.resize(made.coarse[:, 0], (len(arrays["source"]), size, size, 3), "nearest")),
+        ]
+        if made.heard is not None:
+            columns.append(heat_pictures(np.asarray(made.heard[:, 0]), size))
+        return {"source_truth_fine_coarse_heard": np.concatenate(list(np.concatenate(columns, 2)), 0).clip(0, 1)}
+
+
+class Truth:
+    """What the targets show. Pictures [batch, T, ...] in [0, 1]."""
+
+    def __init__(self, fine: jax.Array, coarse: jax.Array, mouth_box: jax.Array) -> None:
+        self.fine, self.coarse, self._mouth_box = fine, coarse, mouth_box
+
+    @classmethod
+    def of(cls, batch: Batch, coarse_size: int) -> Truth:
+        """Fine: the whole frame. Coarse: the inner face before black, made smaller by averaging (card 5.17)."""
+        fine = batch["frames"].astype(jnp.float32) / 255
+        masked = fine * (batch["faces"].astype(jnp.float32) / 255)[..., None]
+        return cls(fine, shrunk(masked, coarse_size), batch["mouth_box"])
+
+    def mouth(self, side: int) -> Float[Array, "batch frames rows columns"]:
+        """1 in the mouth's box, for pictures of `side` pixels."""
+        x0, y0, x1, y1 = (self._mouth_box * (side / self.fine.shape[-3])).transpose(2, 0, 1)[..., None]
+        place = jnp.arange(side) + 0.5
+        across, down = (place >= x0) & (place < x1), (place >= y0) & (place < y1)
+        return (down[..., :, None] & across[..., None, :]).astype(jnp.float32)
+
+
+def shrunk(images: Float[Array, "*batch height width 3"], side: int) -> Float[Array, "*batch side side 3"]:
+    """Pictures made smaller by averaging whole blocks of pixels."""
+    *batch, height, width, channels = images.shape
+    blocks = images.reshape(*batch, side, height // side, side, width // side, channels)
+    return blocks.mean((-4, -2))
+
+
+def source_of(batch: Batch) -> Source:
+    """The source pictures of a batch."""
+    view = View(batch["source_rotation"], batch["source_translation"], batch["camera"])
+    return Source(batch["source"].astype(jnp.float32) / 255, batch["source_face"].astype(jnp.float32) / 255, view)
+
+
+def optimizer(settings: FieldStageConfig, rate: float) -> optax.GradientTransformation:
+    """Adam at `rate` * 0.1^(step / decay_steps)."""
+    schedule: optax.ScalarOrSchedule = rate
+    if settings.decay_steps:
+        schedule = optax.exponential_decay(rate, settings.decay_steps, 0.1)
+    return optax.adam(schedule, b1=settings.adam_b1, b2=settings.adam_b2)
+
+
+def heat_pictures(heard: np.ndarray, size: int) -> np.ndarray:
+    """How much each place hears, as grey pictures [batch, size, size, 3] (`heat_map`)."""
+    heat = heat_map(heard)
+    heat = heat / np.maximum(heat.max((-2, -1), keepdims=True), 1e-9)
+    grown = np.asarray(jax.image.resize(heat, (len(heat), size, size), "linear"))
+    return np.repeat(grown[..., None], 3, -1).astype(np.float32)
+
+
+def heat_map(heard: np.ndarray) -> np.ndarray:
+    """How far what each place hears is from what places hear on average, [..., side, side]: length over channels.
+
+    A mean that all places share says nothing of where speech acts, so it is left out.
+    """
+    return np.linalg.norm(heard - heard.mean((-3, -2), keepdims=True), axis=-1)
+
+
+def _previewed(stage: FieldStage, networks: Networks, arrays: Batch) -> Picture:
+    model = stage.config.model
+    encoded: Encoded = encode(networks, model, source_of(arrays))
+    windows, rotation, translation, bounds = (arrays[name][:, -1] for name in _PER_FRAME)
+    found = picture(networks, model, encoded, Target(windows, rotation, translation, arrays["camera"], bounds), None)
+    return jax.tree.map(lambda x: x[:, None], found)
+
+
+def _plain(config: S3DConfig) -> S3DConfig:
+    """The config without augmentation."""
+    field = dataclasses.replace(config.stages.field, augment=False)
+    return dataclasses.replace(config, stages=dataclasses.replace(config.stages, field=field))
+
+
+def _lips(pictures: jax.Array, boxes: jax.Array, size: int) -> jax.Array:
+    """Crops [batch, T, rows, columns, 3] of pictures of any size by the true boxes, which are of frames of `size`."""
+    return lip_crops(pictures, boxes * (pictures.shape[-2] / size))
+
+
+def _psnr_in(error: jax.Array, mask: jax.Array) -> jax.Array:
+    mean = (error.mean(-1) * mask).sum() / jnp.maximum(mask.sum(), 1)
+    return -10 * jnp.log10(mean)
+
+
+def _flat(pictures: jax.Array) -> jax.Array:
+    """[batch, T, ...] in [0, 1] to [batch T, ...] in [-1, 1]."""
+    return 2 * pictures.reshape(-1, *pictures.shape[2:]) - 1
