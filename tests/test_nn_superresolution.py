@@ -11,6 +11,7 @@ from flax import nnx
 
 from jaxtalk.nn.superresolution import Hybrid4x, ModulatedConv
 from jaxtalk.nn.unet import doubled
+from tests.filled_module import filled
 from tests.slow_convolution import leaky, slow_blur, slow_convolution
 
 
@@ -72,16 +73,15 @@ def test_demodulation_forgets_the_size_of_a_style_and_keeps_variance() -> None:
     np.testing.assert_allclose(plain(x, 10 * style), 10 * plain(x, style), rtol=1e-3, atol=1e-3)
 
 
-def _randomised(module: Hybrid4x) -> Hybrid4x:
-    """With styles that are not one and biases that are not zero."""
-    state = nnx.state(module)
-    keys = iter(jax.random.split(jax.random.key(9), 99))
-    nnx.update(module, jax.tree.map(lambda leaf: leaf + 0.3 * jax.random.normal(next(keys), leaf.shape), state))
+def _hybrid(inputs: int, dtype: type | None = None, plain: bool = False) -> Hybrid4x:
+    module = filled(lambda: Hybrid4x(inputs, rngs=nnx.Rngs(0), dtype=dtype), equalised=True, plain=plain)
+    for layer in module.source:  # these alone are not equalised
+        layer.kernel[...] = layer.kernel[...] * np.prod(layer.kernel.shape[:3]) ** -0.5
     return module
 
 
 def test_hybrid_written_out() -> None:
-    module = _randomised(Hybrid4x(5, rngs=nnx.Rngs(0)))
+    module = _hybrid(5)
     rng = np.random.default_rng(0)
     coarse, source = rng.normal(size=(2, 4, 6, 5)), rng.normal(size=(2, 16, 24, 3))
 
@@ -105,7 +105,7 @@ def test_hybrid_written_out() -> None:
     colors = double(double(coarse[..., :3]) + styled(module.first_rgb, x))
     x = np.concatenate([act(styled(module.second[0], x)), maps[0]], -1)
     expected = colors + styled(module.second_rgb, act(styled(module.second[1], x)))
-    found = jax.jit(module.__call__)(jnp.asarray(coarse, jnp.float32), jnp.asarray(source, jnp.float32))
+    found = jax.jit(lambda *maps: module(*maps))(jnp.asarray(coarse, jnp.float32), jnp.asarray(source, jnp.float32))
     assert found.shape == (2, 16, 24, 3)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
@@ -121,7 +121,7 @@ def test_parameters_of_hybrid() -> None:
 def test_gradients_reach_everything_and_half_precision_stays_near() -> None:
     coarse = jax.random.uniform(jax.random.key(0), (2, 4, 4, 3), minval=-1)
     source = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3), minval=-1)
-    graph, state = nnx.split(_randomised(Hybrid4x(3, rngs=nnx.Rngs(0))))
+    graph, state = nnx.split(_hybrid(3))
 
     @jax.jit
     def loss(state: nnx.State, coarse: jax.Array, source: jax.Array) -> jax.Array:
@@ -129,14 +129,14 @@ def test_gradients_reach_everything_and_half_precision_stays_near() -> None:
 
     gradients = jax.grad(loss, argnums=(0, 1, 2))(state, coarse, source)
     assert all(float(jnp.abs(leaf).max()) > 1e-6 for leaf in jax.tree.leaves(gradients))
-    half_graph = nnx.graphdef(Hybrid4x(3, rngs=nnx.Rngs(0), dtype=jnp.bfloat16))
+    half_graph = nnx.graphdef(_hybrid(3, jnp.bfloat16))
     exact, half = (jax.jit(lambda s, g=g: nnx.merge(g, s)(coarse, source))(state) for g in (graph, half_graph))
     assert half.dtype == jnp.float32
     assert 0 < float(jnp.abs(half - exact).max()) < 0.05 * float(jnp.abs(exact).max())
 
 
 def test_sizes_that_do_not_fit_are_refused() -> None:
-    module = Hybrid4x(3, rngs=nnx.Rngs(0))
+    module = _hybrid(3)
     with pytest.raises(ValueError, match="must be 4 times"):
         module(jnp.zeros((1, 4, 4, 3)), jnp.zeros((1, 8, 8, 3)))
     with pytest.raises(ValueError, match="2 are too few"):
@@ -148,7 +148,7 @@ def test_learns_detail_from_the_source() -> None:
     stripes = jnp.asarray(np.indices((16, 16)).sum(0) % 2 * 2 - 1, jnp.float32)[..., None]
     source = jnp.stack([stripes, -stripes]) * jnp.array([0.5, 0.2, -0.4])
     coarse = jnp.zeros((2, 4, 4, 3))
-    graph, state = nnx.split(Hybrid4x(3, rngs=nnx.Rngs(0)))
+    graph, state = nnx.split(_hybrid(3, plain=True))
     optimiser = optax.adam(5e-3)
 
     @jax.jit
