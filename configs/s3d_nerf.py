@@ -34,7 +34,7 @@ from jaxtalk.methods.s3d_nerf.config import (
     StagesConfig,
     SuperResolutionConfig,
 )
-from jaxtalk.methods.s3d_nerf.sync_config import SyncNetConfig, SyncStageConfig
+from jaxtalk.methods.s3d_nerf.sync_config import SyncAugmentConfig, SyncNetConfig, SyncStageConfig
 from jaxtalk.rays.settings import SamplingConfig
 
 SHORT: dict[str, str | tuple[str, ...]] = {
@@ -44,6 +44,7 @@ SHORT: dict[str, str | tuple[str, ...]] = {
     "w_sync": "stages.field.w_sync",
     "w_adv": "stages.field.w_adv",
     "feature": "model.speech.feature",
+    "hears": "model.decoder.hears",
     "slot_init": "model.slots.slot_init",
     "plane_proj": "model.encoder.plane_proj",
     "sr": "model.superres.sr",
@@ -84,18 +85,29 @@ def tiny() -> tuple[ModelConfig, StagesConfig]:
     return ModelConfig(
         encoder=EncoderConfig(widths=(16, 32, 48, 24), plane_channels=8, plane_proj="perspective", merged=True),
         slots=SlotConfig(grid=16, width=48),
-        speech=SpeechConfig(feature="mel", widths=(48, 48, 48), heads=4),
+        speech=SpeechConfig(feature="mel", widths=(48, 48, 48), heads=4, placed=True),
         deform=DeformConfig(widths=(32, 48, 48), plane_channels=8, hidden=48),
-        decoder=DecoderConfig(hidden=(48, 32), density_scale=30.0, source_color=True),
+        decoder=DecoderConfig(hidden=(48, 32), density_scale=30.0, source_color=True, hears=True),
         superres=SuperResolutionConfig(widths=(16, 32, 48), residual_blocks=1, blend=True),
         discriminator=DiscriminatorConfig(base=1024, limit=64),
-        sync=SyncNetConfig(divisor=8),
+        sync=SyncNetConfig(divisor=8, least_width=16, motion_gain=4.0, lip_size=(24, 48)),
         sampling=SamplingConfig(kind="mesh_bounded", num_samples=6),
         coarse_size=32,
         face_rays=448,
         frames_at_once=16,
     ), StagesConfig(
-        sync=SyncStageConfig(steps=600),
+        sync=SyncStageConfig(
+            steps=800,
+            batch_size=16,
+            windows=4,
+            share_other=0.0,
+            learning_rate=1e-3,
+            decay_steps=800,
+            articulation=1.0,
+            triplet=0.3,
+            weight_decay=1e-2,
+            augment=SyncAugmentConfig(flip=True, box=0.03, colour=0.1, level=4.0, tone=3.0),
+        ),
         field=FieldStageConfig(
             steps=1000,
             clips_per_step=2,
@@ -105,7 +117,8 @@ def tiny() -> tuple[ModelConfig, StagesConfig]:
             adam_b1=0.5,
             w_adv=0.002,
             w_sync=0.02,
-            mouth_weight=8.0,
+            w_shape=0.1,
+            mouth_weight=30.0,
             adv_start=300,
             sync_start=300,
             critic_frames=1,

@@ -73,3 +73,22 @@ def bench(config: str, size: int | None, seconds: float, clip: Path | None, out:
     from jaxtalk.bench import run_bench
 
     run_bench(config, size=size, seconds=seconds, clip=clip, out=out)
+
+
+@verb("""
+    jaxtalk sync-offsets --workdir runs/s3d
+    jaxtalk sync-offsets --workdir runs/s3d clips/anna clips/ben --out sync
+    """)
+@click.argument("clips", type=FILE, nargs=-1)
+@click.option("--workdir", type=FILE, required=True, help="Folder of a run whose stage `sync` is finished.")
+@click.option("--out", type=FILE, default=Path("sync"), show_default=True, help="Folder of the table and the plot.")
+@click.option("--allow-seen", is_flag=True, help="CLIPS may show people that the run was trained on.")
+def sync_offsets(clips: tuple[Path, ...], workdir: Path, out: Path, allow_seen: bool) -> None:
+    """Tell how well a run's lip-sync discriminator hears that speech is shifted.
+
+    On the clips of the run's held-out people, or on CLIPS: the mean similarity of lips and speech over shifts of up to
+    15 frames, and how often speech in time beats speech that is shifted by 5 frames or more.
+    """
+    from jaxtalk.evaluation.sync_offsets import sync_offsets as measure
+
+    measure(workdir, out, clips, allow_seen=allow_seen)

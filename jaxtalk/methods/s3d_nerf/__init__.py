@@ -12,9 +12,10 @@ from jaxtalk.methods.api import Run, Stage
 from jaxtalk.methods.s3d_nerf.avatar import S3DAvatar, avatar_of
 from jaxtalk.methods.s3d_nerf.config import read
 from jaxtalk.methods.s3d_nerf.field_stage import FieldStage
+from jaxtalk.methods.s3d_nerf.sync_judging import sync_embeddings
 from jaxtalk.methods.s3d_nerf.sync_stage import SyncStage
 
-__all__ = ["audio_feature", "fit", "generalises", "load_avatar", "stages"]
+__all__ = ["audio_feature", "fit", "generalises", "load_avatar", "stages", "sync_embeddings"]
 
 generalises = True  # it meets people that it was not trained on
 
@@ -23,7 +24,9 @@ def stages(config: ml_collections.ConfigDict) -> tuple[Stage, ...]:
     """`sync`, unless nothing is judged by it, then `field`."""
     settings = read(config)
     field = FieldStage(settings)
-    return (SyncStage(settings.model.sync, settings.stages.sync, (settings.size, settings.size)), field) if settings.syncs else (field,)
+    if not settings.syncs:
+        return (field,)
+    return SyncStage(settings.model.sync, settings.stages.sync, (settings.size,) * 2), field
 
 
 def fit(run: Run, clip: ClipView) -> S3DAvatar:

@@ -43,6 +43,7 @@ class SpeechConfig:
     audio_tokens: int = 16  # rows of a window, 50 a second
     widths: tuple[int, ...] = (256, 256, 256)
     heads: int = 8
+    placed: bool = False  # tokens know their place in the window, and the middle counts most in their mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +65,7 @@ class DecoderConfig:
     hidden: tuple[int, ...] = (128, 64)
     density_scale: float = 1.0  # densities count per box of the encoder; thin intervals need more
     source_color: bool = False  # colours start from what the source shows at the point
+    hears: bool = False  # the decoder reads what the point hears, too; otherwise speech acts by moving points alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +97,8 @@ class ModelConfig:
     decoder: DecoderConfig = DecoderConfig()
     superres: SuperResolutionConfig = SuperResolutionConfig()
     discriminator: DiscriminatorConfig = DiscriminatorConfig()
-    sync: SyncNetConfig = SyncNetConfig()
-    sampling: SamplingConfig = SamplingConfig(num_coarse=48, num_fine=48)
+    sync: SyncNetConfig = dataclasses.field(default_factory=SyncNetConfig)
+    sampling: SamplingConfig = dataclasses.field(default_factory=lambda: SamplingConfig(num_coarse=48, num_fine=48))
     coarse_size: int = 64  # pixels of the rendered inner face
     face_rays: int = 0  # of the coarse pixels, so many nearest to the face are rendered and the rest is black; 0: all
     frames_at_once: int = 4  # rendered side by side
@@ -120,6 +122,7 @@ class FieldStageConfig:
     w_adv: float = 1.0
     w_sync: float = 0.5
     w_deform: float = 0.001
+    w_shape: float = 0.0  # of telling the lips' shape from the mean token: clips of minutes need it
     per_start: int = 0
     adv_start: int = 30_000
     sync_start: int = 50_000
@@ -138,7 +141,7 @@ class FieldStageConfig:
 class StagesConfig:
     """First the lip-sync discriminator, then everything else."""
 
-    sync: SyncStageConfig = SyncStageConfig()
+    sync: SyncStageConfig = dataclasses.field(default_factory=SyncStageConfig)
     field: FieldStageConfig = FieldStageConfig()
 
 
@@ -169,7 +172,7 @@ _CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "speech": {"feature": ("wav2vec2", "mel")},
     "deform": {"kind": ("full", "nd", "fcd", "none"), "arch": ("maps", "point_unet")},
     "superres": {"sr": ("unet", "hybrid4x")},
-    "sampling": SAMPLING_CHOICES,
+    "sampling": dict(SAMPLING_CHOICES),
 }
 
 
@@ -193,7 +196,7 @@ def _check(config: S3DConfig) -> None:
     levels, steps = len(model.encoder.widths), len(model.superres.widths) - 1
     if size % 2**levels or size % 2**steps:
         raise JaxtalkError(
-            f"config.data.size: {size} cannot be halved {max(levels, steps)} times, as encoder and super-resolution do; "
+            f"config.data.size: {size} cannot be halved {max(levels, steps)} times, as the networks do; "
             f"choose a multiple of {2 ** max(levels, steps)}"
         )
     if size % model.coarse_size:

@@ -38,7 +38,7 @@ class Deformation(nnx.Module):
             steps = _halvings(side)
             widths = settings.widths[: steps + 1]
             self.maps = UNet(heard + speech, 3 * settings.plane_channels, widths, rngs=rngs)
-        hidden = _ND_WIDTHS if settings.kind == "nd" else (settings.hidden,) * 2
+        hidden: tuple[int, ...] = _ND_WIDTHS if settings.kind == "nd" else (settings.hidden,) * 2
         self.skips = settings.arch == "point_unet" and settings.kind != "nd"
         if self.skips:
             hidden = tuple(width * settings.hidden // 128 for width in _POINT_UNET)

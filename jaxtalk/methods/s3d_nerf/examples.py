@@ -8,22 +8,25 @@ import jax
 import numpy as np
 
 from jaxtalk.audio import clip_windows
-from jaxtalk.audio.wav2lip_mel import mel_windows
 from jaxtalk.clip import ClipView
 from jaxtalk.errors import JaxtalkError
+from jaxtalk.few_shot.speech import consecutive_starts
 from jaxtalk.input.examples import Example
 from jaxtalk.input.inner_face import inner_face
 from jaxtalk.methods.s3d_nerf.config import ModelConfig, S3DConfig
+from jaxtalk.methods.s3d_nerf.sync_examples import SHAPES, check_rate, lip_shapes, mel_columns, window_mel
 from jaxtalk.rays.bounds import all_bounds, bounds_at, geometry_of
 
 MIRROR = np.diag([-1.0, 1.0, 1.0]).astype(np.float32)
-GAIN = 0.15  # largest change of a colour's brightness in augmentation, relative
+# Largest changes in augmentation: of a colour's brightness, relative; of the sound's level and of its tilt from the
+# lowest to the highest band, in the feature's own units (8 dB and 6 dB of mel bands).
+GAIN, LEVEL, TILT = 0.15, 0.2, 0.15
 
 
 def example_spec(config: S3DConfig) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and types of one example's arrays; T targets, pictures of S pixels, coarse ones of h."""
     frames, size, side = config.stages.field.frames, config.size, config.model.coarse_size
-    feature, mel = config.feature, (80, mel_columns(config))
+    feature = config.feature
     shapes: dict[str, tuple[tuple[int, ...], type]] = {
         "source": ((size, size, 3), np.uint8),
         "source_face": ((size, size), np.uint8),
@@ -36,10 +39,12 @@ def example_spec(config: S3DConfig) -> dict[str, jax.ShapeDtypeStruct]:
         "translation": ((frames, 3), np.float32),
         "bounds": ((frames, side, side, 2), np.float32),
         "windows": ((frames, feature.window, feature.num_channels), np.float32),
-        "mel": (mel, np.float32),
-        "face_box": ((frames, 4), np.float32),
         "mouth_box": ((frames, 4), np.float32),
     }
+    if config.stages.field.w_shape:
+        shapes["shape"] = ((frames, SHAPES), np.float32)
+    if config.syncs:
+        shapes |= {"mel": ((80, mel_columns(frames)), np.float32), "face_box": ((frames, 4), np.float32)}
     return {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in shapes.items()}
 
 
@@ -65,8 +70,9 @@ class FieldExamples:
             coarse_bounds(config.model, clip, config.size, clip.track.rotation, clip.track.translation)
             for clip in clips
         ]
-        self._mel = [clip_mel(config, clip) for clip in clips] if config.syncs else None
         self._starts = [_starts(config, clip) for clip in clips]
+        self._shapes = [lip_shapes(clip) for clip in clips] if config.stages.field.w_shape else None
+        self._mel = [_mel(config, clip) for clip in clips] if config.syncs else None
 
     def __call__(self, item: int, rng: np.random.Generator) -> Example:
         settings, clip = self._config.stages.field, self._clips[item]
@@ -87,24 +93,29 @@ class FieldExamples:
             "translation": track.translation[frames].astype(np.float32),
             "bounds": self._bounds[item][frames],
             "windows": self._windows[item][frames],
-            "mel": np.zeros((80, mel_columns(self._config)), np.float32) if self._mel is None else self._mel[item][start],
-            "face_box": track.face_box[frames].astype(np.float32),
             "mouth_box": track.mouth_box[frames].astype(np.float32),
         }
-        return _augmented(example, rng) if settings.augment else example
+        if self._shapes is not None:
+            example["shape"] = self._shapes[item][frames]
+        if self._mel is not None:
+            example |= {"mel": self._mel[item][start], "face_box": track.face_box[frames].astype(np.float32)}
+        if not settings.augment:
+            return example
+        if self._config.feature.name == "mel":
+            example["windows"] = _varied(example["windows"], rng)
+        return _augmented(example, rng)
 
 
 def _starts(config: S3DConfig, clip: ClipView) -> np.ndarray:
     """First frames of runs of targets that have a source far enough away. Raises `JaxtalkError` where none has."""
     settings, times = config.stages.field, clip.track.time
-    possible = np.arange(len(times) - settings.frames + 1)
+    possible = consecutive_starts(clip, settings.frames)
     ends = possible + settings.frames - 1
-    whole = times[ends] - times[possible] < (settings.frames - 0.5) / clip.meta.fps  # no gap inside
     last = (times[possible] - times[0] >= settings.gap_seconds) | (times[-1] - times[ends] >= settings.gap_seconds)
-    found = possible[whole & last]
+    found = possible[last]
     if not found.size:
         raise JaxtalkError(
-            f"clip {clip.name}: no {settings.frames} consecutive frames with another one {settings.gap_seconds:g} s away "
+            f"clip {clip.name}: no {settings.frames} consecutive frames with one {settings.gap_seconds:g} s away "
             "(config.stages.field.gap_seconds); leave it out of config.data.clips, or lower that"
         )
     return found
@@ -113,6 +124,12 @@ def _starts(config: S3DConfig, clip: ClipView) -> np.ndarray:
 def _away(times: np.ndarray, frames: np.ndarray, gap: float) -> np.ndarray:
     """Frames at least `gap` seconds from all of `frames`."""
     return np.flatnonzero((times <= times[frames[0]] - gap) | (times >= times[frames[-1]] + gap))
+
+
+def _varied(windows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mel bands [T, rows, bands] as another microphone would hear them."""
+    tilt = np.linspace(-0.5, 0.5, windows.shape[-1]) * rng.uniform(-TILT, TILT)
+    return np.maximum(windows + rng.uniform(-LEVEL, LEVEL) + tilt, -1).astype(np.float32)
 
 
 def _augmented(example: Example, rng: np.random.Generator) -> Example:
@@ -134,17 +151,13 @@ def mirrored(example: Example) -> Example:
         result[name] = MIRROR @ example[name] @ MIRROR
     for name in ("translation", "source_translation"):
         result[name] = example[name] @ MIRROR
-    for name in ("face_box", "mouth_box"):
+    for name in sorted({"face_box", "mouth_box"} & set(example)):
         left, top, right, bottom = example[name].T
         result[name] = np.stack([width - right, top, width - left, bottom], -1)
     return {name: np.asarray(array, example[name].dtype) for name, array in result.items()}
 
 
-def mel_columns(config: S3DConfig) -> int:
-    """Columns of the mel window that the lip-sync discriminator reads."""
-    return 16
-
-
-def clip_mel(config: S3DConfig, clip: ClipView) -> np.ndarray:
-    """Mel windows [F, 80, columns] that begin at each frame of a clip."""
-    return mel_windows(clip.audio(), clip.meta.sample_rate, clip.track.time)
+def _mel(config: S3DConfig, clip: ClipView) -> np.ndarray:
+    """What the lip-sync discriminator hears of the targets that begin at each frame, [F, 80, columns]."""
+    check_rate(clip)
+    return window_mel(clip, np.arange(clip.track.num_frames), config.stages.field.frames)

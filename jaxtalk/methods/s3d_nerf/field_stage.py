@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from jaxtalk.clip import ClipView
 from jaxtalk.input.examples import endless
 from jaxtalk.losses.adversarial import discriminator_loss, generator_loss, r1_penalty
+from jaxtalk.losses.reconstruction import squared_error
 from jaxtalk.losses.sync import sync_loss
 from jaxtalk.methods.api import Batch, Networks, Phase, Term
 from jaxtalk.methods.s3d_nerf.config import FieldStageConfig, S3DConfig
@@ -23,8 +24,8 @@ from jaxtalk.methods.s3d_nerf.examples import FieldExamples, example_spec
 from jaxtalk.methods.s3d_nerf.networks import DISCRIMINATORS, critics, generator
 from jaxtalk.methods.s3d_nerf.perceptual import perceptual_term
 from jaxtalk.methods.s3d_nerf.picture import Encoded, Picture, Source, Target, encode, picture
-from jaxtalk.nn.sync_network import SyncNetwork, similarity
-from jaxtalk.ops.crops import lip_crops
+from jaxtalk.methods.s3d_nerf.sync_examples import SHAPES
+from jaxtalk.nn.sync_network import SyncNetwork, judge
 from jaxtalk.ops.triplane import View
 
 _PER_FRAME = ("windows", "rotation", "translation", "bounds")
@@ -76,12 +77,20 @@ class FieldStage:
     def networks(self, key: jax.Array) -> Networks:
         keys = jax.random.split(key)
         judges = critics(self.config, keys[1]) if self.settings.w_adv else {}
-        return generator(self.config, keys[0]) | judges
+        return self._makers(keys[0]) | judges
+
+    def _makers(self, key: jax.Array) -> Networks:
+        """What the phase `generator` trains."""
+        found = generator(self.config, key)
+        if self.settings.w_shape:
+            width = self.config.model.speech.widths[-1]
+            found["shape"] = nnx.Linear(width, SHAPES, rngs=nnx.Rngs(jax.random.fold_in(key, 1)))
+        return found
 
     def phases(self) -> tuple[Phase, ...]:
         """The generator; and where they judge, the discriminators from `adv_start` on."""
         settings = self.settings
-        names = tuple(nnx.eval_shape(lambda: generator(self.config, jax.random.key(0))))
+        names = tuple(nnx.eval_shape(lambda: self._makers(jax.random.key(0))))
         phases = [Phase("generator", names, optimizer(settings, settings.learning_rate), self.losses)]
         if settings.w_adv:
             adam = optimizer(settings, settings.discriminator_rate)
@@ -114,6 +123,9 @@ class FieldStage:
             terms |= self._sync(networks, made, batch, step)
         if self.config.model.deform.kind != "none":
             terms["deform"] = Term(made.offsets, settings.w_deform)
+        if settings.w_shape:
+            told = networks["shape"](networks["speech"](batch["windows"])[1])
+            terms["shape"] = Term(squared_error(told, batch["shape"]), settings.w_shape)
         error = jnp.square(made.fine - truth.fine)
         scalars = {"psnr": -10 * jnp.log10(error.mean()), "psnr_mouth": _psnr_in(error, truth.mouth(error.shape[-3]))}
         return terms, scalars | {"opacity": made.opacity.mean()}
@@ -179,11 +191,12 @@ class FieldStage:
         assert isinstance(network, SyncNetwork)
         names = ("fine", "coarse") if self.settings.sync_on == "both" else ("fine",)
 
+        def judged(pictures: jax.Array) -> jax.Array:
+            boxes = batch["face_box"] * (pictures.shape[-2] / self.config.size)
+            return sync_loss(judge(network, pictures, boxes, batch["mel"]))
+
         def heard() -> tuple[jax.Array, ...]:
-            return tuple(
-                sync_loss(similarity(network, _lips(getattr(made, name), batch["face_box"], self.config.size), batch["mel"]))
-                for name in names
-            )
+            return tuple(judged(getattr(made, name)) for name in names)
 
         nothing = tuple(jnp.zeros(len(batch["mel"])) for _ in names)
         found = self._from(self.settings.sync_start, step, heard, nothing)
@@ -291,11 +304,6 @@ def _plain(config: S3DConfig) -> S3DConfig:
     """The config without augmentation."""
     field = dataclasses.replace(config.stages.field, augment=False)
     return dataclasses.replace(config, stages=dataclasses.replace(config.stages, field=field))
-
-
-def _lips(pictures: jax.Array, boxes: jax.Array, size: int) -> jax.Array:
-    """Crops [batch, T, rows, columns, 3] of pictures of any size by the true boxes, which are of frames of `size`."""
-    return lip_crops(pictures, boxes * (pictures.shape[-2] / size))
 
 
 def _psnr_in(error: jax.Array, mask: jax.Array) -> jax.Array:

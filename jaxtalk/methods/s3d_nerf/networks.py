@@ -27,18 +27,18 @@ class Decoder(nnx.Module):
     """Raw density and raw colour from the features at a point: softplus layers, no viewing direction.
 
     Args:
-        features: of the tri-planes, all levels; `speech`: of the mean token, where points are not moved by it, or 0.
+        features: of the tri-planes, all levels; `heard`: of what it is told of the speech at the point, or 0.
     """
 
-    def __init__(self, features: int, speech: int, hidden: tuple[int, ...], rngs: nnx.Rngs) -> None:
-        sizes = (features + speech, *hidden)
+    def __init__(self, features: int, heard: int, hidden: tuple[int, ...], rngs: nnx.Rngs) -> None:
+        sizes = (features + heard, *hidden)
         self.layers = nnx.List([linear(a, b, rngs=rngs) for a, b in zip(sizes[:-1], hidden, strict=True)])
         self.out = linear(hidden[-1], 4, rngs=rngs)
 
     def __call__(
-        self, features: Float[Array, "*batch points features"], speech: Float[Array, "*batch speech"] | None
+        self, features: Float[Array, "*batch points features"], heard: Float[Array, "*batch #points heard"] | None
     ) -> tuple[Float[Array, "*batch points"], Float[Array, "*batch points 3"]]:
-        parts = [features] if speech is None else [features, speech[..., None, :]]
+        parts = [features] if heard is None else [features, heard]
         for layer in self.layers:
             parts = [jax.nn.softplus(split_linear(layer, parts))]
         found = self.out(parts[0]).astype(jnp.float32)
@@ -57,8 +57,8 @@ def generator(config: S3DConfig, key: jax.Array) -> Networks:
     kind = model.deform.kind
     networks: Networks = {
         "encoder": AppearanceEncoder(model.encoder, rngs),
-        "speech": SpeechTokens(config.feature.num_channels, model.speech.widths, rngs),
-        "decoder": Decoder(features, speech * (kind == "none"), model.decoder.hidden, rngs),
+        "speech": SpeechTokens(config.feature.num_channels, model.speech, rngs),
+        "decoder": Decoder(features, _told_size(model), model.decoder.hidden, rngs),
         "refinement": Refinement(model.superres, rngs),
     }
     if kind == "full":
@@ -70,6 +70,13 @@ def generator(config: S3DConfig, key: jax.Array) -> Networks:
     if kind != "none":
         networks["deformation"] = Deformation(model.deform, speech, speech, features, model.slots.grid, rngs)
     return networks
+
+
+def _told_size(model: ModelConfig) -> int:
+    """Channels of what the decoder is told of the speech at a point (`picture.told`)."""
+    if model.deform.kind == "full":
+        return model.deform.plane_channels if model.decoder.hears else 0
+    return model.speech.widths[-1] if model.decoder.hears or model.deform.kind == "none" else 0
 
 
 def critics(config: S3DConfig, key: jax.Array) -> Networks:

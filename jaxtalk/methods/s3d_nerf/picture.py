@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from jaxtalk.methods.api import Networks
 from jaxtalk.methods.s3d_nerf.config import ModelConfig
+from jaxtalk.methods.s3d_nerf.deformation import Deformation
 from jaxtalk.methods.s3d_nerf.encoder import merged
 from jaxtalk.ops.cameras import pixel_rays, project
 from jaxtalk.ops.grid_sample import bilinear
@@ -73,9 +74,7 @@ def _cells(planes: list[jax.Array], grid: int) -> Float[Array, "batch cells chan
     return jnp.concatenate(same, -1).reshape(len(maps[0]), grid**2, -1)
 
 
-def picture(
-    networks: Networks, model: ModelConfig, encoded: Encoded, target: Target, key: jax.Array | None
-) -> Picture:
+def picture(networks: Networks, model: ModelConfig, encoded: Encoded, target: Target, key: jax.Array | None) -> Picture:
     """One frame of each source. `key`: jitters the samples; None for rendering."""
     tokens, speech = networks["speech"](target.windows)
     heard, planes = _hear(networks, model, encoded, tokens, speech)
@@ -147,7 +146,9 @@ def _march(
     if len(passes) == 2:
         weights = march(depths, density, found, scale).weights
         more = importance_depths(depths, weights, passes[1], keys[1])
-        both = [jnp.concatenate(pair, 2) for pair in zip((depths, density, found, offsets), (more, *ask(more)), strict=True)]
+        both = [
+            jnp.concatenate(pair, 2) for pair in zip((depths, density, found, offsets), (more, *ask(more)), strict=True)
+        ]
         order = jnp.argsort(both[0], -1)
         depths, density, offsets = (jnp.take_along_axis(x, order, -1) for x in (both[0], both[1], both[3]))
         found = jnp.take_along_axis(both[2], order[..., None], 2)
@@ -163,7 +164,9 @@ def _hear(
         return None, None
     side = model.slots.grid
     heard = networks["attention"](encoded.slots, tokens).reshape(len(tokens), side, side, -1)
-    return heard, networks["deformation"].planes(heard, speech)
+    deformation = networks["deformation"]
+    assert isinstance(deformation, Deformation)
+    return heard, deformation.planes(heard, speech)
 
 
 def _field(
@@ -174,27 +177,23 @@ def _field(
     speech: jax.Array,
     points: Float[Array, "batch rays samples 3"],
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Raw density, colour and place in the source picture (5 channels), and squared offsets, at points in head space."""
+    """At points in head space: raw density, colour and place in the source (5 channels), squared offsets."""
     source, settings = encoded.source, model.encoder
     size = source.picture.shape[-3:-1]
     batch, rays, samples, _ = points.shape
     flat = points.reshape(batch, -1, 3)
 
-    def read(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        places = plane_coordinates(x, source.view, size, settings.box, settings.plane_proj)
-        return places, jnp.concatenate([sample_planes(p, places) for p in encoded.planes], -1)
+    def read(places: jax.Array) -> jax.Array:
+        return jnp.concatenate([sample_planes(p, places) for p in encoded.planes], -1)
 
     offsets = jnp.zeros_like(flat)
+    places = plane_coordinates(flat, source.view, size, settings.box, settings.plane_proj)
     if model.deform.kind != "none":
-        if model.deform.kind == "fcd":
-            places, features = read(flat)
-        else:
-            places = plane_coordinates(flat, source.view, size, settings.box, settings.plane_proj)
-            features = None
+        features = read(places) if model.deform.kind == "fcd" else None
         offsets = networks["deformation"](places, planes, speech, features)
         flat = flat + settings.box * offsets
-    _, features = read(flat)
-    density, raw = networks["decoder"](features, speech if model.deform.kind == "none" else None)
+    features = read(plane_coordinates(flat, source.view, size, settings.box, settings.plane_proj))
+    density, raw = networks["decoder"](features, told(model, planes, speech, places))
     pixels, _ = project(flat, *source.view)
     if model.decoder.source_color:
         shown = jnp.clip(bilinear(source.picture, pixels), 0.02, 0.98)
@@ -203,6 +202,19 @@ def _field(
     found = jnp.concatenate([color, pixels], -1)
     shape = (batch, rays, samples)
     return density.reshape(shape), found.reshape(*shape, -1), jnp.square(offsets).sum(-1).reshape(shape)
+
+
+def told(
+    model: ModelConfig,
+    planes: jax.Array | None,
+    speech: Float[Array, "batch speech"],
+    places: Float[Array, "batch points 3"],
+) -> jax.Array | None:
+    """What the decoder is told of the speech at undeformed points, [batch, points or 1, heard]: what they hear where
+    there are maps of it, else the mean token; nothing where speech acts by moving points alone (the paper, 2.7)."""
+    if not model.decoder.hears and model.deform.kind != "none":
+        return None
+    return speech[:, None] if planes is None else sample_planes(planes, places)
 
 
 def _moved(

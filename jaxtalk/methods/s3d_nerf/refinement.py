@@ -23,7 +23,7 @@ class Refinement(nnx.Module):
     def __init__(self, settings: SuperResolutionConfig, rngs: nnx.Rngs) -> None:
         self.blend = settings.blend
         if settings.sr == "hybrid4x":
-            self.network: Hybrid4x | UNet = Hybrid4x(rngs=rngs)
+            self.network: Hybrid4x | UNet = Hybrid4x(3, rngs=rngs)
             return
         self.network = UNet(
             9 if settings.blend else 6,
