@@ -82,7 +82,7 @@ def made(make: Callable[[jax.Array], Networks], seed: int = 0) -> Networks:
         if leaf.ndim > 1:
             drawn = random.normal(size=leaf.shape) * (2 / np.prod(leaf.shape[:-1])) ** 0.5
         else:
-            drawn = np.full(leaf.shape, float(str(path[-1].key) in ("scale", "norm_scale", "std")))
+            drawn = np.full(leaf.shape, float(str(path[-1].key) in ("scale", "norm_scale", "std", "var")))
         return drawn.astype(leaf.dtype)
 
     networks = {}

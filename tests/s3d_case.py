@@ -10,6 +10,7 @@ import numpy as np
 
 from configs import s3d_nerf
 from jaxtalk.clip import Clip, ClipView
+from jaxtalk.config import apply_arguments
 from jaxtalk.input.views import DerivedView
 from jaxtalk.methods.s3d_nerf.config import S3DConfig, read
 from tests.fake_clip import write_fake_clip
@@ -30,6 +31,13 @@ class Outlined(DerivedView):
         landmarks[:, 17:27] = centre[:, None] - radius[:, None] * np.array([0.0, 0.5])  # brows
         landmarks[:, 8] = centre + radius * np.array([0.0, 0.9])  # chin
         self.track = dataclasses.replace(clip.track, landmarks=landmarks.astype(np.float32))
+        self._clip = clip
+
+    def frame(self, index: int) -> np.ndarray:
+        return self._clip.frame(index)
+
+    def mask(self, index: int) -> np.ndarray:
+        return self._clip.mask(index)
 
 
 def ball(folder: Path, seconds: float = 3.0, size: int = SIZE) -> ClipView:
@@ -38,8 +46,9 @@ def ball(folder: Path, seconds: float = 3.0, size: int = SIZE) -> ClipView:
 
 
 def small_config(arg: str = "tiny") -> ml_collections.ConfigDict:
-    """The config of a variant with few and narrow layers, for balls of 16 x 16 pixels."""
-    config = s3d_nerf.get_config(arg)
+    """The config of a variant with few and narrow layers, for balls of 16 x 16 pixels; then come the arguments."""
+    variant, *arguments = arg.split(",")
+    config = s3d_nerf.get_config(variant)
     config.data.size = SIZE
     model, stages = config.model, config.stages
     model.coarse_size, model.face_rays = 8, 0
@@ -50,10 +59,11 @@ def small_config(arg: str = "tiny") -> ml_collections.ConfigDict:
     model.decoder.update(hidden=(8, 8))
     model.superres.update(widths=(8, 8), residual_blocks=0)
     model.discriminator.update(base=64, limit=8)
-    model.sync.update(divisor=32)
+    model.sync.update(divisor=32, least_width=4)
     model.sampling.update(num_samples=4, num_coarse=4, num_fine=4)
     stages.sync.update(steps=2, batch_size=2)
     stages.field.update(steps=2, clips_per_step=2, w_per=0.0)
+    apply_arguments(config, arguments, s3d_nerf.SHORT, "s3d_case")
     return config
 
 
