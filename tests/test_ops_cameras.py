@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from jaxtalk.ops.cameras import (
     camera_to_world,
+    deep3d_camera,
     head_to_camera,
     pixel_rays,
     project,
@@ -38,6 +39,26 @@ def test_tracker_rotation_is_the_product_of_three_turns() -> None:
     parts = [Rotation.from_euler(axis, angle).as_matrix() for axis, angle in (("x", theta), ("y", phi), ("z", -psi))]
     product = parts[0] @ parts[1] @ parts[2]
     np.testing.assert_allclose(tracker_rotation(jnp.array([theta, phi, psi])), product, atol=1e-6)
+
+
+def test_eg3d_s_label_of_a_deep3d_pose() -> None:
+    """Card s3d_nerf 5.8, and the label's own formula with turned heads: c = -R t 0.27 + (0, 0.006, 0.161)."""
+    still = deep3d_camera(jnp.zeros(3), jnp.zeros(3))
+    np.testing.assert_allclose(still[:3, :3], np.diag([1, -1, -1]), atol=1e-6)
+    np.testing.assert_allclose(still[:, 3], [0, 0.006, 2.861, 1], atol=1e-6)
+    angles, moved = np.array([[0.3, -0.5, 0.7], [0.0, 0.4, 0.0]]), np.array([[0.2, -0.3, 0.5], [0.0, 0.0, 0.0]])
+    found = np.asarray(deep3d_camera(jnp.asarray(angles), jnp.asarray(moved)))
+    for label, (a, b, c), place in zip(found, angles, moved, strict=True):
+        about_x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+        about_y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+        about_z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+        turn = (about_z @ about_y @ about_x).T
+        np.testing.assert_allclose(label[:3, :3], turn @ np.diag([1, -1, -1]), atol=1e-6)
+        centre = -turn @ (place - [0, 0, 10]) * 0.27 + [0, 0.006, 0.161]
+        np.testing.assert_allclose(label[:3, 3], centre, atol=1e-5)
+    # The camera looks at the head: along its third axis lies the centre, 2.7 away but for the offset.
+    towards = found[1, :3, 3] - [0, 0.006, 0.161] + 2.7 * found[1, :3, 2]
+    np.testing.assert_allclose(towards, 0, atol=1e-5)
 
 
 def test_pose_and_matrix_are_inverses() -> None:

@@ -45,6 +45,28 @@ def tracker_rotation(euler: Float[Array, "*batch 3"]) -> Float[Array, "*batch 3 
     return jnp.stack([jnp.stack(row, -1) for row in rows], -2)
 
 
+def deep3d_camera(angle: Float[Array, "*batch 3"], translation: Float[Array, "*batch 3"]) -> Float[Array, "*batch 4 4"]:
+    """EG3D's label of a picture with Deep3D's pose: its 4 x 4 camera-to-world matrix (card s3d_nerf 3, 5.8).
+
+    OpenCV axes (x right, y down, z forward) and EG3D's unit, in which cameras stand about 2.7 from the head's centre.
+
+    Args:
+        angle: radians about x, y, z: the head is turned by Rz Ry Rx.
+        translation: decimetres, as Deep3D gives it: the 10 between head and camera are not in it.
+    """
+    (sx, sy, sz), (cx, cy, cz) = (jnp.moveaxis(f(angle), -1, 0) for f in (jnp.sin, jnp.cos))
+    rows = [
+        [cy * cz, sx * sy * cz - cx * sz, cx * sy * cz + sx * sz],
+        [cy * sz, sx * sy * sz + cx * cz, cx * sy * sz - sx * cz],
+        [-sy, sx * cy, cx * cy],
+    ]
+    rotation = jnp.stack([jnp.stack(row, -1) for row in rows], -2)
+    matrix = camera_to_world(rotation, translation - jnp.array([0.0, 0.0, 10.0]))
+    centre = 0.27 * matrix[..., :3, 3] + jnp.array([0.0, 0.006, 0.161])
+    axes = matrix[..., :3, :3] * jnp.array([1.0, -1.0, -1.0])
+    return matrix.at[..., :3, :].set(jnp.concatenate([axes, centre[..., None]], -1))
+
+
 def torso_euler(matrix: Float[Array, "*batch 4 4"]) -> Float[Array, "*batch 3"]:
     """Angles of a camera-to-world matrix as AD-NeRF's torso field reads them (card gdrf A.1).
 
