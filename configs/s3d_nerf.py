@@ -91,9 +91,9 @@ def tiny() -> tuple[ModelConfig, StagesConfig]:
         superres=SuperResolutionConfig(widths=(16, 32, 48), residual_blocks=1, blend=True),
         discriminator=DiscriminatorConfig(base=1024, limit=64),
         sync=SyncNetConfig(divisor=8, least_width=16, motion_gain=4.0, lip_size=(24, 48)),
-        sampling=SamplingConfig(kind="mesh_bounded", num_samples=6),
-        coarse_size=32,
-        face_rays=448,
+        sampling=SamplingConfig(kind="mesh_bounded", num_samples=4),
+        coarse_size=64,
+        face_rays=1792,
         frames_at_once=16,
     ), StagesConfig(
         sync=SyncStageConfig(
@@ -116,7 +116,7 @@ def tiny() -> tuple[ModelConfig, StagesConfig]:
             decay_steps=1000,
             adam_b1=0.5,
             w_adv=0.002,
-            w_sync=0.02,
+            w_sync=0.05,
             w_shape=0.1,
             mouth_weight=30.0,
             adv_start=300,

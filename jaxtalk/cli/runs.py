@@ -1,4 +1,4 @@
-"""Verbs about runs: `jaxtalk import-checkpoint`, `jaxtalk compare`, `jaxtalk bench`."""
+"""Verbs about runs: `import-checkpoint`, `compare`, `bench`, `sync-offsets`, `heat-maps`."""
 
 from __future__ import annotations
 
@@ -90,5 +90,22 @@ def sync_offsets(clips: tuple[Path, ...], workdir: Path, out: Path, allow_seen: 
     15 frames, and how often speech in time beats speech that is shifted by 5 frames or more.
     """
     from jaxtalk.evaluation.sync_offsets import sync_offsets as measure
+
+    measure(workdir, out, clips, allow_seen=allow_seen)
+
+
+@verb("""
+    jaxtalk heat-maps --workdir runs/s3d
+    """)
+@click.argument("clips", type=FILE, nargs=-1)
+@click.option("--workdir", type=FILE, required=True, help="Folder of a trained run.")
+@click.option("--out", type=FILE, default=Path("heat"), show_default=True, help="Folder of the numbers and pictures.")
+@click.option("--allow-seen", is_flag=True, help="CLIPS may show people that the run was trained on.")
+def heat_maps(clips: tuple[Path, ...], workdir: Path, out: Path, allow_seen: bool) -> None:
+    """Draw where in a face speech acts, and measure how much of it is below the nose.
+
+    For the first frame of each clip of the run's held-out people, or of CLIPS.
+    """
+    from jaxtalk.evaluation.heat_maps import heat_maps as measure
 
     measure(workdir, out, clips, allow_seen=allow_seen)

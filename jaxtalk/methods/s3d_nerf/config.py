@@ -123,6 +123,7 @@ class FieldStageConfig:
     w_sync: float = 0.5
     w_deform: float = 0.001
     w_shape: float = 0.0  # of telling the lips' shape from the mean token: clips of minutes need it
+    shape_windows: int = 32  # of each clip, at any of its frames, that w_shape is learnt from
     per_start: int = 0
     adv_start: int = 30_000
     sync_start: int = 50_000

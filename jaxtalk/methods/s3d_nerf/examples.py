@@ -42,7 +42,9 @@ def example_spec(config: S3DConfig) -> dict[str, jax.ShapeDtypeStruct]:
         "mouth_box": ((frames, 4), np.float32),
     }
     if config.stages.field.w_shape:
-        shapes["shape"] = ((frames, SHAPES), np.float32)
+        count = config.stages.field.shape_windows
+        shapes["told_windows"] = ((count, feature.window, feature.num_channels), np.float32)
+        shapes["told_shapes"] = ((count, SHAPES), np.float32)
     if config.syncs:
         shapes |= {"mel": ((80, mel_columns(frames)), np.float32), "face_box": ((frames, 4), np.float32)}
     return {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in shapes.items()}
@@ -96,13 +98,15 @@ class FieldExamples:
             "mouth_box": track.mouth_box[frames].astype(np.float32),
         }
         if self._shapes is not None:
-            example["shape"] = self._shapes[item][frames]
+            told = rng.integers(len(track.time), size=settings.shape_windows)
+            example |= {"told_windows": self._windows[item][told], "told_shapes": self._shapes[item][told]}
         if self._mel is not None:
             example |= {"mel": self._mel[item][start], "face_box": track.face_box[frames].astype(np.float32)}
         if not settings.augment:
             return example
         if self._config.feature.name == "mel":
-            example["windows"] = _varied(example["windows"], rng)
+            for name in sorted({"windows", "told_windows"} & set(example)):
+                example[name] = _varied(example[name], rng)
         return _augmented(example, rng)
 
 

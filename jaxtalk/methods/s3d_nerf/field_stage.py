@@ -124,8 +124,8 @@ class FieldStage:
         if self.config.model.deform.kind != "none":
             terms["deform"] = Term(made.offsets, settings.w_deform)
         if settings.w_shape:
-            told = networks["shape"](networks["speech"](batch["windows"])[1])
-            terms["shape"] = Term(squared_error(told, batch["shape"]), settings.w_shape)
+            told = networks["shape"](networks["speech"](batch["told_windows"])[1])
+            terms["shape"] = Term(squared_error(told, batch["told_shapes"]), settings.w_shape)
         error = jnp.square(made.fine - truth.fine)
         scalars = {"psnr": -10 * jnp.log10(error.mean()), "psnr_mouth": _psnr_in(error, truth.mouth(error.shape[-3]))}
         return terms, scalars | {"opacity": made.opacity.mean()}

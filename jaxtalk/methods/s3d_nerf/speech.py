@@ -25,9 +25,7 @@ class SpeechTokens(nnx.Module):
 
     def __init__(self, channels: int, settings: SpeechConfig, rngs: nnx.Rngs) -> None:
         sizes, rows = (channels, *settings.widths), settings.audio_tokens
-        self.layers = nnx.List(
-            [nnx.Conv(a, b, (3,), padding="SAME", rngs=rngs) for a, b in itertools.pairwise(sizes)]
-        )
+        self.layers = nnx.List([nnx.Conv(a, b, (3,), padding="SAME", rngs=rngs) for a, b in itertools.pairwise(sizes)])
         self.placed = settings.placed
         if self.placed:
             self.place = nnx.Param(0.1 * jax.random.normal(rngs.params(), (rows, sizes[-1])))
