@@ -13,23 +13,27 @@ import ml_collections
 import numpy as np
 import soundfile
 
+from jaxtalk import weights
 from jaxtalk.audio import FeatureSpec
 from jaxtalk.bench.device import matrix_rate
 from jaxtalk.bench.timing import rate
-from jaxtalk.bench.training import Trained, TrainingSpeed, evaluations_per_step
+from jaxtalk.bench.training import Trained, TrainingSpeed, evaluations_per_step, images_per_step
 from jaxtalk.clip import ClipView
 from jaxtalk.media.video import VideoWriter
 from jaxtalk.methods.api import Avatar, Drive, Networks, Stage
 from jaxtalk.synthesis import pipeline, poses
 from jaxtalk.synthesis.speech import speech_windows
+from jaxtalk.training.flops import matmul_flops
 
 
 @dataclasses.dataclass(frozen=True)
 class RenderingSpeed:
-    """Frames a second on one device. FLOPs: those of the forward evaluations along all rays of a frame.
+    """Frames a second on one device.
 
-    The counts per frame are the last stage's per ray times the pixels; None where that stage has no rays. What runs
-    once a frame (speech, pose) is not counted apart: it is small beside the rays.
+    FLOPs are those of the program that renders, where the avatar shows it (`trace`: a drive to its traced program);
+    else those of the forward evaluations along all rays of a frame, beside which what runs once a frame (speech, pose)
+    is small. Rays and evaluations of a frame are the last stage's: for each image that a step of it makes, or for each
+    ray times the pixels; None where that stage has no rays.
     """
 
     size: tuple[int, int]
@@ -74,21 +78,36 @@ def measure_rendering(
     alone = rate(lambda: head.render(drive), seconds) * chunk
     with_io = _frames_per_second_with_io(head, spec, clip, run.workdir, max(chunk, round(alone * seconds)))
 
-    pixels = head.size[0] * head.size[1]
-    evaluations, rays = evaluations_per_step(stage), getattr(stage, "rays_per_step", None)
-    per_frame = pixels * evaluations / rays if evaluations and rays else None
-    flops = per_frame * speed.forward_flops_per_evaluation if per_frame and speed.forward_flops_per_evaluation else None
+    rays, per_frame = _counts_per_frame(stage, head.size)
+    flops = _flops_per_frame(head, drive, per_frame, speed)
     return RenderingSpeed(
         size=(head.size[0], head.size[1]),
         chunk=chunk,
         frames_per_second=alone,
         frames_per_second_with_io=with_io,
-        rays_per_second=alone * pixels,
+        rays_per_second=alone * rays,
         evaluations_per_second=per_frame and alone * per_frame,
         flops_per_frame=flops,
         utilisation=flops and flops * alone / matrix_rate(speed.dtype).peak,
         compile_seconds=max(0.0, first - chunk / alone),
     )
+
+
+def _counts_per_frame(stage: Stage, size: tuple[int, int]) -> tuple[float, float | None]:
+    """Rays of a rendered frame, and evaluations along them."""
+    pixels, rays, evaluations = size[0] * size[1], getattr(stage, "rays_per_step", None), evaluations_per_step(stage)
+    if not rays:
+        return pixels, None
+    frames = images_per_step(stage) or rays / pixels  # that the rays of a step make up
+    return rays / frames, evaluations and evaluations / frames
+
+
+def _flops_per_frame(head: Avatar, drive: Drive, evaluations: float | None, speed: TrainingSpeed) -> float | None:
+    trace = getattr(head, "trace", None)
+    if trace is not None:
+        return matmul_flops(trace(drive).jaxpr) / len(drive.audio)
+    each = speed.forward_flops_per_evaluation
+    return evaluations * each if evaluations and each else None
 
 
 def _drive(head: Avatar, spec: FeatureSpec, clip: ClipView, count: int, folder: Path) -> Drive:
@@ -111,10 +130,18 @@ def _frames_per_second_with_io(head: Avatar, spec: FeatureSpec, clip: ClipView, 
 
 
 def _windows(audio: Path, spec: FeatureSpec, fps: float, count: int) -> Iterator[np.ndarray]:
-    """Windows for `count` frames; for stored features, random ones of the same shape."""
-    if spec.name == "deepspeech":
+    """Windows for `count` frames; random ones of the same shape where the sound alone does not give them."""
+    if spec.name == "deepspeech" or (spec.name == "wav2vec2" and not _has_wav2vec2()):
         return iter([np.random.default_rng(0).normal(size=(count, spec.window, spec.num_channels)).astype(np.float32)])
     return speech_windows(audio, spec, np.arange(count) / fps)
+
+
+def _has_wav2vec2() -> bool:
+    try:
+        weights.find("wav2vec2_base")
+    except weights.WeightsAbsent:
+        return False
+    return True
 
 
 def _sound(clip: ClipView, seconds: float, folder: Path) -> Path:

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import jax
 import ml_collections
+import numpy as np
 
 from jaxtalk import __version__
+from jaxtalk.audio import FeatureSpec
 from jaxtalk.bench.device import MatrixRate, matrix_rate, peak_memory
 from jaxtalk.bench.rendering import RandomRun, RenderingSpeed, measure_rendering
 from jaxtalk.bench.table import print_table
@@ -26,7 +28,7 @@ from jaxtalk.methods.api import load_method
 from jaxtalk.progress import console
 from jaxtalk.training.sharding import make_mesh
 
-_CLIP_SECONDS = 1.0  # frames enough for the input pipeline to choose from
+_CLIP_SECONDS = 2.4  # frames enough for the input pipeline to choose from, and for a source a second from its targets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +104,10 @@ def load_config(text: str) -> ml_collections.ConfigDict:
 
 
 def _measure(name: str, config: ml_collections.ConfigDict, folder: Path, seconds: float, clip: Path | None) -> Figures:
-    config.data.clips = (str(clip.resolve() if clip is not None else _speaker(folder, config.data.size)),)
-    config.data.dataset, config.data.identities, config.data.held_out = "", (), ()
     method, mesh = load_method(config.method), make_mesh(config.train.fsdp)
+    path = clip if clip is not None else _speaker(folder, config.data.size, method.audio_feature(config))
+    config.data.clips = (str(path.resolve()),)
+    config.data.dataset, config.data.identities, config.data.held_out = "", (), ()
     stages = method.stages(config)
     clips = open_clips(config, folder)
     _say(f"{len(stages)} stage(s) and rendering, about {2 * seconds * (len(stages) + 1):.0f} s after compilation")
@@ -136,12 +139,17 @@ def _measure(name: str, config: ml_collections.ConfigDict, folder: Path, seconds
     )
 
 
-def _speaker(folder: Path, size: int) -> Path:
+def _speaker(folder: Path, size: int, spec: FeatureSpec) -> Path:
+    """A synthetic clip. Tokens of wav2vec 2.0, which are made once a clip, are random: no weights are needed."""
     from jaxtalk.synthetic.speaker import write_speaker
 
     _say(f"making a synthetic speaker at {size} x {size}")
     path = folder / "speaker"
     write_speaker(path, identity=0, utterance=0, seconds=_CLIP_SECONDS, size=size)
+    if spec.name == "wav2vec2":
+        tokens = np.random.default_rng(0).normal(size=(round(50 * _CLIP_SECONDS), spec.num_channels))
+        (path / "features").mkdir(exist_ok=True)
+        np.save(path / "features" / "wav2vec2.npy", tokens.astype(np.float16))
     return path
 
 

@@ -30,16 +30,21 @@ def print_table(figures: Figures) -> None:
 
 
 def _training(figures: Figures) -> Table:
-    table = Table(title="training, warm")
+    table = Table(title="training, warm, all phases and terms begun, random weights")
     table.add_column("")
     for stage in figures.training:
         table.add_column(stage.stage, justify="right")
     stages = figures.training
     rows = {
+        "phases": [", ".join(stage.phases) for stage in stages],
+        "frozen networks": [", ".join(stage.frozen) or "–" for stage in stages],
+        "images/s": [si(stage.images_per_second) for stage in stages],
         "rays/s": [si(stage.rays_per_second) for stage in stages],
         "evaluations/s": [si(stage.evaluations_per_second) for stage in stages],
         "steps/s": [f"{stage.steps_per_second:.3g}" for stage in stages],
         "steps/s with input": [f"{stage.steps_per_second_with_input:.3g}" for stage in stages],
+        "FLOPs per step": [si(stage.flops_per_step) for stage in stages],
+        "FLOPs per image": [si(stage.flops_per_image) for stage in stages],
         "FLOPs per evaluation": [si(stage.flops_per_evaluation) for stage in stages],
         "of them forward": [si(stage.forward_flops_per_evaluation) for stage in stages],
         "FLOP/s": [si(stage.flops_per_second) for stage in stages],

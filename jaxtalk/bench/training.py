@@ -1,4 +1,8 @@
-"""Training steps of a stage on random parameters: the program that `train.py` runs, timed with and without input."""
+"""Training steps of a stage on random parameters: the program that `train.py` runs, timed with and without input.
+
+Steps are counted from the stage's last one, so that every phase and every term of the loss has begun: what is measured
+is most of a run, not its start. What runs every few steps is in the mean, of times and of FLOPs alike.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +16,12 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxtalk.bench.device import MatrixRate, matrix_rate
+from jaxtalk.bench.step_flops import mean_flops
 from jaxtalk.bench.timing import rate
 from jaxtalk.clip import ClipView
 from jaxtalk.input.pipeline import batches
 from jaxtalk.methods.api import Batch, Stage
 from jaxtalk.training import sharding
-from jaxtalk.training.flops import matmul_flops
 from jaxtalk.training.loop import Upstream, compile_step
 from jaxtalk.training.run import join_upstream
 from jaxtalk.training.state import Modules, abstract_state, init_state, seed_key
@@ -31,16 +35,23 @@ _LOG_EVERY = 100
 class TrainingSpeed:
     """One stage. Rates are a second over all devices; FLOPs are those of matrix products, forward and backward.
 
-    `rays` and `evaluations` (of networks, along rays) are None for a stage that has none.
+    `rays`, `evaluations` (of networks, along rays) and `images` are None for a stage that counts none. FLOPs are given
+    for each image where the stage makes whole ones, since then most of them are not spent along rays, and otherwise for
+    each evaluation.
     """
 
     stage: str
+    at_step: int  # the first one that was measured
+    phases: tuple[str, ...]
+    frozen: tuple[str, ...]  # networks of other stages that the step asks, with random parameters
     dtype: str  # of most matrix products
     steps_per_second: float
     steps_per_second_with_input: float
     rays_per_second: float | None
     evaluations_per_second: float | None
+    images_per_second: float | None
     flops_per_step: float
+    flops_per_image: float | None
     flops_per_evaluation: float | None
     forward_flops_per_evaluation: float | None
     flops_per_second: float
@@ -85,7 +96,8 @@ def measure_training(
     started = time.perf_counter()
     compiled = compile_step(plan, abstract, frozen, mesh, _LOG_EVERY)
     compile_seconds = time.perf_counter() - started
-    carry = [init_state(stage, plan.phases, key, abstract, upstream.start_from)]
+    first_step = jax.device_put(jnp.int32(stage.steps), abstract["step"].sharding)
+    carry = [init_state(stage, plan.phases, key, abstract, upstream.start_from) | {"step": first_step}]
 
     def step(batch: Batch) -> dict[str, jax.Array]:
         carry[0], report = compiled(carry[0], frozen, key, batch)
@@ -100,26 +112,38 @@ def measure_training(
         stream.close()
 
     traced = jax.make_jaxpr(make_step(plan, _LOG_EVERY))(abstract, frozen, jax.random.key(0), batch_shapes(stage))
-    flops = matmul_flops(traced.jaxpr)
+    flops = mean_flops(traced, _step_index(abstract), stage.steps)
     work = matrix_rate(main_dtype(traced.jaxpr))
-    return _speed(stage, work, mesh, alone, with_input, flops, _forward_flops(plan, frozen), compile_seconds,
+    return _speed(plan, work, mesh, alone, with_input, flops, _forward_flops(plan, frozen), compile_seconds,
                   _bytes(compiled))  # fmt: skip
 
 
-def _speed(stage: Stage, work: MatrixRate, mesh: Mesh, alone: float, with_input: float, flops: float, forward: float,
+def _step_index(state: dict[str, Any]) -> int:
+    """Which leaf of a state is the step."""
+    return [path[0].key for path, _ in jax.tree_util.tree_leaves_with_path(state)].index("step")
+
+
+def _speed(plan: Plan, work: MatrixRate, mesh: Mesh, alone: float, with_input: float, flops: float, forward: float,
            compile_seconds: float, step_bytes: int) -> TrainingSpeed:  # fmt: skip
-    rays = getattr(stage, "rays_per_step", None)
+    stage = plan.stage
+    rays, images = getattr(stage, "rays_per_step", None), images_per_step(stage)
     evaluations = evaluations_per_step(stage)
+    along_rays = evaluations if not images else None
     return TrainingSpeed(
         stage=stage.name,
+        at_step=stage.steps,
+        phases=tuple(phase.name for phase in plan.phases),
+        frozen=tuple(plan.frozen.graphs),
         dtype=work.dtype,
         steps_per_second=alone,
         steps_per_second_with_input=with_input,
         rays_per_second=rays and rays * alone,
         evaluations_per_second=evaluations and evaluations * alone,
+        images_per_second=images and images * alone,
         flops_per_step=flops,
-        flops_per_evaluation=evaluations and flops / evaluations,
-        forward_flops_per_evaluation=evaluations and forward / evaluations,
+        flops_per_image=images and flops / images,
+        flops_per_evaluation=along_rays and flops / along_rays,
+        forward_flops_per_evaluation=along_rays and forward / along_rays,
         flops_per_second=flops * alone,
         utilisation=flops * alone / (work.peak * mesh.size),
         compile_seconds=compile_seconds,
@@ -131,6 +155,11 @@ def evaluations_per_step(stage: Stage) -> int | None:
     """Evaluations of all networks along rays in one step, where the stage counts them."""
     counts: Mapping[str, int] = getattr(stage, "evaluations_per_step", {})
     return sum(counts.values()) or None
+
+
+def images_per_step(stage: Stage) -> int | None:
+    """Whole pictures that one step makes, where the stage counts them."""
+    return getattr(stage, "images_per_step", None)
 
 
 def _device_batches(
@@ -152,16 +181,16 @@ def _device_batches(
 def _forward_flops(plan: Plan, frozen: dict[str, Any]) -> float:
     """FLOPs of all losses of a step without their gradients."""
 
-    def forward(params: Any, stats: Any, frozen: Any, key: jax.Array, batch: Batch) -> list[jax.Array]:
+    def forward(step: jax.Array, params: Any, stats: Any, frozen: Any, key: jax.Array, batch: Batch) -> list[jax.Array]:
         values = []
         for phase in plan.phases:
             networks = plan.frozen.merge(frozen["params"], frozen["stats"]) | plan.own.merge(params, stats)
-            terms, _ = phase.losses(networks, batch, key, jnp.zeros((), jnp.int32))
+            terms, _ = phase.losses(networks, batch, key, step)
             values += [term.values for term in terms.values()]
         return values
 
     shapes = (plan.own.params, plan.own.stats, frozen, jax.random.key(0), batch_shapes(plan.stage))
-    return matmul_flops(jax.make_jaxpr(forward)(*shapes).jaxpr)
+    return mean_flops(jax.make_jaxpr(forward)(jnp.int32(0), *shapes), 0, plan.stage.steps)
 
 
 def main_dtype(jaxpr: Any) -> str:
