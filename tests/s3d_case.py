@@ -53,7 +53,7 @@ def small_config(arg: str = "tiny") -> ml_collections.ConfigDict:
     model, stages = config.model, config.stages
     model.coarse_size, model.face_rays = 8, 0
     model.encoder.update(widths=(8, 8), plane_channels=4)
-    model.slots.update(grid=4, width=8)
+    model.slots.update(grid=4, width=8, iterations=1)
     model.speech.update(feature="mel", widths=(8, 8), heads=2, audio_tokens=4)
     model.deform.update(widths=(8, 8), plane_channels=4, hidden=8, frequencies=2)
     model.decoder.update(hidden=(8, 8))
@@ -62,7 +62,8 @@ def small_config(arg: str = "tiny") -> ml_collections.ConfigDict:
     model.sync.update(divisor=32, least_width=4)
     model.sampling.update(num_samples=4, num_coarse=4, num_fine=4)
     stages.sync.update(steps=2, batch_size=2)
-    stages.field.update(steps=2, clips_per_step=2, w_per=0.0)
+    model.decoder.hears = False
+    stages.field.update(steps=2, clips_per_step=2, w_per=0.0, w_shape=0.0, mouth_weight=8.0, critic_frames=1)
     apply_arguments(config, arguments, s3d_nerf.SHORT, "s3d_case")
     return config
 
