@@ -54,7 +54,7 @@ def small_config(arg: str = "tiny") -> ml_collections.ConfigDict:
     model.coarse_size, model.face_rays = 8, 0
     model.encoder.update(widths=(8, 8), plane_channels=4)
     model.slots.update(grid=4, width=8, iterations=1)
-    model.speech.update(feature="mel", widths=(8, 8), heads=2, audio_tokens=4)
+    model.speech.update(feature="mel", widths=(8, 8), heads=2, audio_tokens=4, placed=False, lips=False)
     model.deform.update(widths=(8, 8), plane_channels=4, hidden=8, frequencies=2)
     model.decoder.update(hidden=(8, 8))
     model.superres.update(widths=(8, 8), residual_blocks=0)
