@@ -57,9 +57,7 @@ def test_cross_attention_agrees_with_the_equation() -> None:
     network = CrossAttention(6, 5, 8, 2, rngs=nnx.Rngs(0))
     random = np.random.default_rng(0)
     queries, tokens = (random.normal(size=shape).astype(np.float32) for shape in ((1, 4, 6), (1, 3, 5)))
-    q, k, v = (
-        np.asarray(layer.kernel[...]) for layer in (network.query, network.key, network.value)
-    )
+    q, k, v = (np.asarray(layer.kernel[...]) for layer in (network.query, network.key, network.value))
     heads = []
     for head in range(2):
         part = slice(4 * head, 4 * head + 4)

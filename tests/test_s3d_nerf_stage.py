@@ -21,10 +21,11 @@ from jaxtalk.input.clips import select_frames
 from jaxtalk.methods.api import LossFn, Networks
 from jaxtalk.methods.s3d_nerf import field_stage, perceptual, stages
 from jaxtalk.methods.s3d_nerf.examples import FieldExamples, mirrored
-from jaxtalk.methods.s3d_nerf.field_stage import FieldStage, Truth, _previewed, heat_map, shrunk
+from jaxtalk.methods.s3d_nerf.field_stage import FieldStage, _previewed
 from jaxtalk.methods.s3d_nerf.frames import person_of
 from jaxtalk.methods.s3d_nerf.networks import DISCRIMINATORS, GENERATOR
 from jaxtalk.methods.s3d_nerf.picture import Picture, Source, Target, encode, picture
+from jaxtalk.methods.s3d_nerf.truth import Truth, shrunk
 from jaxtalk.nn.pretrained.vgg import Vgg
 from jaxtalk.ops.cameras import project
 from jaxtalk.ops.triplane import View
@@ -384,14 +385,6 @@ def _example(make: FieldExamples, clip: ClipView, source: int, target: int) -> _
     return _Example(shown, Target(windows[target][None], *(jnp.asarray(x, jnp.float32)[None] for x in arrays)), windows)
 
 
-def test_the_heat_of_a_place_is_what_it_hears_beyond_the_others() -> None:
-    heard = np.ones((2, 3, 3, 4), np.float32)
-    heard[1, 2, 1] += 2.0
-    heat = heat_map(heard)
-    assert heat.shape == (2, 3, 3) and heat[0].max() < 1e-6
-    assert np.unravel_index(heat[1].argmax(), (3, 3)) == (2, 1)
-
-
 def test_previews_have_a_row_for_each_clip(clip: ClipView, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = FieldStage(settings())
     batch = stage.preview_batch([clip, clip, clip, clip])
@@ -401,21 +394,19 @@ def test_previews_have_a_row_for_each_clip(clip: ClipView, monkeypatch: pytest.M
     made_of = jax.eval_shape(
         lambda params, stats: _previewed(stage, modules.merge(params, stats), arrays), modules.params, modules.stats
     )
-    assert made_of.fine.shape == (2, 1, SIZE, SIZE, 3) and made_of.heard.shape == (2, 1, 4, 4, 8)
+    assert made_of.fine.shape == (2, SIZE, SIZE, 3)
 
     def drawn(stage: FieldStage, networks: Networks, arrays: Any) -> Picture:
-        heard = jnp.zeros((2, 1, 4, 4, 8)).at[:, :, 0].set(1.0)
-        shapes = jnp.full((2, 1, 8, 8, 3), 0.75), jnp.full((2, 1, SIZE, SIZE, 3), 0.25)
-        return Picture(*shapes, jnp.ones((2, 1, 8, 8)), jnp.zeros((2, 1, 7)), heard)
+        shapes = jnp.full((2, 8, 8, 3), 0.75), jnp.full((2, SIZE, SIZE, 3), 0.25)
+        return Picture(*shapes, jnp.ones((2, 8, 8)), jnp.zeros((2, 7)), None)
 
     monkeypatch.setattr(field_stage, "_previewed", drawn)
     (image,) = stage.preview(networks, {name: np.asarray(array) for name, array in arrays.items()}).values()
-    assert image.shape == (2 * SIZE, 5 * SIZE, 3) and image.min() >= 0 and image.max() <= 1
-    source, truth, fine, coarse, heard = np.split(image[SIZE:], 5, 1)
+    assert image.shape == (2 * SIZE, 4 * SIZE, 3) and image.min() >= 0 and image.max() <= 1
+    source, truth, fine, coarse = np.split(image[SIZE:], 4, 1)
     np.testing.assert_allclose(source, np.asarray(batch["source"][1]) / 255, atol=1e-6)
     np.testing.assert_allclose(truth, np.asarray(batch["frames"][1, -1]) / 255, atol=1e-6)
     assert np.ptp(fine) == np.ptp(coarse) == 0 and fine[0, 0, 0] == 0.25 and coarse[0, 0, 0] == 0.75
-    assert heard[0, 0, 0] == 1 and heard[-1, 0, 0] < 0.5
 
 
 def test_the_folder_of_a_clip_is_not_needed_twice(tmp_path: Path) -> None:

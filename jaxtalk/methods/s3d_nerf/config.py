@@ -44,6 +44,7 @@ class SpeechConfig:
     widths: tuple[int, ...] = (256, 256, 256)
     heads: int = 8
     placed: bool = False  # tokens know their place in the window, and the middle counts most in their mean
+    lips: bool = False  # the lips' shape is told of the mean, and all that follows reads it; w_shape teaches it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,8 +123,9 @@ class FieldStageConfig:
     w_adv: float = 1.0
     w_sync: float = 0.5
     w_deform: float = 0.001
-    w_shape: float = 0.0  # of telling the lips' shape from the mean token: clips of minutes need it
+    w_shape: float = 0.0  # of the lips' shape that is told of speech: clips of minutes need it
     shape_windows: int = 32  # of each clip, at any of its frames, that w_shape is learnt from
+    shape_share: float = 0.5  # of the clips whose pictures are moved by the true shapes in place of the told ones
     per_start: int = 0
     adv_start: int = 30_000
     sync_start: int = 50_000
@@ -217,6 +219,8 @@ def _check(config: S3DConfig) -> None:
         raise JaxtalkError(
             f"config.model.speech.heads: {model.speech.heads} do not divide the {model.speech.widths[-1]} channels"
         )
+    if config.stages.field.w_shape and not model.speech.lips:
+        raise JaxtalkError("config.stages.field.w_shape teaches what config.model.speech.lips tells; set that to True")
     if config.syncs and config.stages.field.frames != model.sync.frames:
         raise JaxtalkError(
             f"config.stages.field.frames: {config.stages.field.frames}, and the lip-sync discriminator reads "

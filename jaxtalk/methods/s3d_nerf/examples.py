@@ -45,6 +45,7 @@ def example_spec(config: S3DConfig) -> dict[str, jax.ShapeDtypeStruct]:
         count = config.stages.field.shape_windows
         shapes["told_windows"] = ((count, feature.window, feature.num_channels), np.float32)
         shapes["told_shapes"] = ((count, SHAPES), np.float32)
+        shapes["shapes"] = ((frames, SHAPES), np.float32)
     if config.syncs:
         shapes |= {"mel": ((80, mel_columns(frames)), np.float32), "face_box": ((frames, 4), np.float32)}
     return {name: jax.ShapeDtypeStruct(shape, dtype) for name, (shape, dtype) in shapes.items()}
@@ -100,6 +101,7 @@ class FieldExamples:
         if self._shapes is not None:
             told = rng.integers(len(track.time), size=settings.shape_windows)
             example |= {"told_windows": self._windows[item][told], "told_shapes": self._shapes[item][told]}
+            example["shapes"] = self._shapes[item][frames]
         if self._mel is not None:
             example |= {"mel": self._mel[item][start], "face_box": track.face_box[frames].astype(np.float32)}
         if not settings.augment:

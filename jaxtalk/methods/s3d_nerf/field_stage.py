@@ -23,8 +23,9 @@ from jaxtalk.methods.s3d_nerf.config import FieldStageConfig, S3DConfig
 from jaxtalk.methods.s3d_nerf.examples import FieldExamples, example_spec
 from jaxtalk.methods.s3d_nerf.networks import DISCRIMINATORS, critics, generator
 from jaxtalk.methods.s3d_nerf.perceptual import perceptual_term
-from jaxtalk.methods.s3d_nerf.picture import Encoded, Picture, Source, Target, encode, picture
-from jaxtalk.methods.s3d_nerf.sync_examples import SHAPES
+from jaxtalk.methods.s3d_nerf.picture import Picture, Source, Target, encode, picture
+from jaxtalk.methods.s3d_nerf.speech import SpeechTokens
+from jaxtalk.methods.s3d_nerf.truth import Truth, psnr_in
 from jaxtalk.nn.sync_network import SyncNetwork, judge
 from jaxtalk.ops.triplane import View
 
@@ -77,20 +78,12 @@ class FieldStage:
     def networks(self, key: jax.Array) -> Networks:
         keys = jax.random.split(key)
         judges = critics(self.config, keys[1]) if self.settings.w_adv else {}
-        return self._makers(keys[0]) | judges
-
-    def _makers(self, key: jax.Array) -> Networks:
-        """What the phase `generator` trains."""
-        found = generator(self.config, key)
-        if self.settings.w_shape:
-            width = self.config.model.speech.widths[-1]
-            found["shape"] = nnx.Linear(width, SHAPES, rngs=nnx.Rngs(jax.random.fold_in(key, 1)))
-        return found
+        return generator(self.config, keys[0]) | judges
 
     def phases(self) -> tuple[Phase, ...]:
         """The generator; and where they judge, the discriminators from `adv_start` on."""
         settings = self.settings
-        names = tuple(nnx.eval_shape(lambda: self._makers(jax.random.key(0))))
+        names = tuple(nnx.eval_shape(lambda: generator(self.config, jax.random.key(0))))
         phases = [Phase("generator", names, optimizer(settings, settings.learning_rate), self.losses)]
         if settings.w_adv:
             adam = optimizer(settings, settings.discriminator_rate)
@@ -124,10 +117,12 @@ class FieldStage:
         if self.config.model.deform.kind != "none":
             terms["deform"] = Term(made.offsets, settings.w_deform)
         if settings.w_shape:
-            told = networks["shape"](networks["speech"](batch["told_windows"])[1])
+            speech = networks["speech"]
+            assert isinstance(speech, SpeechTokens)
+            told = speech.told(batch["told_windows"])
             terms["shape"] = Term(squared_error(told, batch["told_shapes"]), settings.w_shape)
         error = jnp.square(made.fine - truth.fine)
-        scalars = {"psnr": -10 * jnp.log10(error.mean()), "psnr_mouth": _psnr_in(error, truth.mouth(error.shape[-3]))}
+        scalars = {"psnr": -10 * jnp.log10(error.mean()), "psnr_mouth": psnr_in(error, truth.mouth(error.shape[-3]))}
         return terms, scalars | {"opacity": made.opacity.mean()}
 
     def critic_losses(
@@ -161,19 +156,27 @@ class FieldStage:
         """What is made of the chosen targets [batch, T, ...]; the planes of each clip are made once."""
         model = self.config.model
         encoded = encode(networks, model, source_of(batch))
-        targets = [jnp.moveaxis(batch[name][:, chosen], 1, 0) for name in _PER_FRAME]
-        keys = jax.random.split(key, len(targets[0]))
+        per_frame = {name: batch[name] for name in _PER_FRAME}
+        if self.settings.w_shape:
+            per_frame["lips"] = self._known_lips(batch, jax.random.fold_in(key, 1))
+        targets = {name: jnp.moveaxis(array[:, chosen], 1, 0) for name, array in per_frame.items()}
+        keys = jax.random.split(key, len(targets["windows"]))
 
-        def one(arrays: tuple[jax.Array, ...]) -> Picture:
-            windows, rotation, translation, bounds, key = arrays
-            target = Target(windows, rotation, translation, batch["camera"], bounds)
-            return picture(networks, model, encoded, target, key)
+        def one(arrays: tuple[dict[str, jax.Array], jax.Array]) -> Picture:
+            return picture(networks, model, encoded, Target(camera=batch["camera"], **arrays[0]), arrays[1])
 
         if self.settings.frames_at_once >= len(keys):
-            found = jax.vmap(one)((*targets, keys))
+            found = jax.vmap(one)((targets, keys))
         else:  # what a part needs for its gradient is computed again
-            found = jax.lax.map(jax.checkpoint(one), (*targets, keys), batch_size=self.settings.frames_at_once)
+            found = jax.lax.map(jax.checkpoint(one), (targets, keys), batch_size=self.settings.frames_at_once)
         return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), found)
+
+    def _known_lips(self, batch: Batch, key: jax.Array) -> Float[Array, "batch frames 4"]:
+        """The targets' true shapes, and for which clips they are taken: a picture learns of them what a shape looks
+        like, though what is told of speech errs."""
+        taken = jax.random.uniform(key, (len(batch["shapes"]), 1, 1)) < self.settings.shape_share
+        taken = jnp.broadcast_to(taken, (*batch["shapes"].shape[:2], 1))
+        return jnp.concatenate([batch["shapes"], taken], -1)
 
     def _adversarial(self, networks: Networks, made: Picture, step: jax.Array) -> dict[str, Term]:
         chosen = self._judged()
@@ -219,47 +222,14 @@ class FieldStage:
         return {name: np.stack([example[name] for example in found]) for name in found[0]}
 
     def preview(self, networks: Networks, batch: Batch) -> dict[str, np.ndarray]:
-        """A row a clip: source, truth, fine and coarse picture of its last target, and what its places hear."""
-        arrays = {name: jnp.asarray(array) for name, array in batch.items()}
-        made = _previewed(self, networks, arrays)
-        size = self.config.size
+        """A row a clip: source, truth, fine and coarse picture of its last target."""
+        made = _previewed(self, networks, {name: jnp.asarray(array) for name, array in batch.items()})
+        coarse = jax.image.resize(made.coarse, made.fine.shape, "nearest")
         columns = [
-            batch["source"] / np.float32(255),
-            batch["frames"][:, -1] / np.float32(255),
-            np.asarray(made.fine[:, 0]),
-            np.asarray(jax.image.resize(made.coarse[:, 0], (len(arrays["source"]), size, size, 3), "nearest")),
+            *(np.asarray(pixels) / np.float32(255) for pixels in (batch["source"], batch["frames"][:, -1])),
+            *(np.asarray(pixels) for pixels in (made.fine, coarse)),
         ]
-        if made.heard is not None:
-            columns.append(heat_pictures(np.asarray(made.heard[:, 0]), size))
-        return {"source_truth_fine_coarse_heard": np.concatenate(list(np.concatenate(columns, 2)), 0).clip(0, 1)}
-
-
-class Truth:
-    """What the targets show. Pictures [batch, T, ...] in [0, 1]."""
-
-    def __init__(self, fine: jax.Array, coarse: jax.Array, mouth_box: jax.Array) -> None:
-        self.fine, self.coarse, self._mouth_box = fine, coarse, mouth_box
-
-    @classmethod
-    def of(cls, batch: Batch, coarse_size: int) -> Truth:
-        """Fine: the whole frame. Coarse: the inner face before black, made smaller by averaging (card 5.17)."""
-        fine = batch["frames"].astype(jnp.float32) / 255
-        masked = fine * (batch["faces"].astype(jnp.float32) / 255)[..., None]
-        return cls(fine, shrunk(masked, coarse_size), batch["mouth_box"])
-
-    def mouth(self, side: int) -> Float[Array, "batch frames rows columns"]:
-        """1 in the mouth's box, for pictures of `side` pixels."""
-        x0, y0, x1, y1 = (self._mouth_box * (side / self.fine.shape[-3])).transpose(2, 0, 1)[..., None]
-        place = jnp.arange(side) + 0.5
-        across, down = (place >= x0) & (place < x1), (place >= y0) & (place < y1)
-        return (down[..., :, None] & across[..., None, :]).astype(jnp.float32)
-
-
-def shrunk(images: Float[Array, "*batch height width 3"], side: int) -> Float[Array, "*batch side side 3"]:
-    """Pictures made smaller by averaging whole blocks of pixels."""
-    *batch, height, width, channels = images.shape
-    blocks = images.reshape(*batch, side, height // side, side, width // side, channels)
-    return blocks.mean((-4, -2))
+        return {"source_truth_fine_coarse": np.concatenate(list(np.concatenate(columns, 2)), 0).clip(0, 1)}
 
 
 def source_of(batch: Batch) -> Source:
@@ -276,39 +246,17 @@ def optimizer(settings: FieldStageConfig, rate: float) -> optax.GradientTransfor
     return optax.adam(schedule, b1=settings.adam_b1, b2=settings.adam_b2)
 
 
-def heat_pictures(heard: np.ndarray, size: int) -> np.ndarray:
-    """How much each place hears, as grey pictures [batch, size, size, 3] (`heat_map`)."""
-    heat = heat_map(heard)
-    heat = heat / np.maximum(heat.max((-2, -1), keepdims=True), 1e-9)
-    grown = np.asarray(jax.image.resize(heat, (len(heat), size, size), "linear"))
-    return np.repeat(grown[..., None], 3, -1).astype(np.float32)
-
-
-def heat_map(heard: np.ndarray) -> np.ndarray:
-    """How far what each place hears is from what places hear on average, [..., side, side]: length over channels.
-
-    A mean that all places share says nothing of where speech acts, so it is left out.
-    """
-    return np.linalg.norm(heard - heard.mean((-3, -2), keepdims=True), axis=-1)
-
-
 def _previewed(stage: FieldStage, networks: Networks, arrays: Batch) -> Picture:
-    model = stage.config.model
-    encoded: Encoded = encode(networks, model, source_of(arrays))
-    windows, rotation, translation, bounds = (arrays[name][:, -1] for name in _PER_FRAME)
-    found = picture(networks, model, encoded, Target(windows, rotation, translation, arrays["camera"], bounds), None)
-    return jax.tree.map(lambda x: x[:, None], found)
+    """The last target of each example, without jitter."""
+    encoded = encode(networks, stage.config.model, source_of(arrays))
+    last = {name: arrays[name][:, -1] for name in _PER_FRAME}
+    return picture(networks, stage.config.model, encoded, Target(camera=arrays["camera"], **last), None)
 
 
 def _plain(config: S3DConfig) -> S3DConfig:
     """The config without augmentation."""
     field = dataclasses.replace(config.stages.field, augment=False)
     return dataclasses.replace(config, stages=dataclasses.replace(config.stages, field=field))
-
-
-def _psnr_in(error: jax.Array, mask: jax.Array) -> jax.Array:
-    mean = (error.mean(-1) * mask).sum() / jnp.maximum(mask.sum(), 1)
-    return -10 * jnp.log10(mean)
 
 
 def _flat(pictures: jax.Array) -> jax.Array:

@@ -46,6 +46,7 @@ class Target(NamedTuple):
     translation: Any  # [batch, 3]
     camera: Any  # [batch, 3]
     bounds: Any  # [batch, h, w, 2] near and far of each coarse pixel
+    lips: Any = None  # [batch, 4] true shapes, and where they are taken (`speech.SpeechTokens`); None: nowhere
 
 
 class Picture(NamedTuple):
@@ -76,7 +77,7 @@ def _cells(planes: list[jax.Array], grid: int) -> Float[Array, "batch cells chan
 
 def picture(networks: Networks, model: ModelConfig, encoded: Encoded, target: Target, key: jax.Array | None) -> Picture:
     """One frame of each source. `key`: jitters the samples; None for rendering."""
-    tokens, speech = networks["speech"](target.windows)
+    tokens, speech = networks["speech"](target.windows, target.lips)
     heard, planes = _hear(networks, model, encoded, tokens, speech)
     rays = _face_rays(model, encoded.source, target)
     found, opacity, offsets = _march(networks, model, encoded, planes, speech, rays, key)
