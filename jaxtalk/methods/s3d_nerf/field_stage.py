@@ -22,13 +22,14 @@ from jaxtalk.methods.api import Batch, Networks, Phase, Term
 from jaxtalk.methods.s3d_nerf.config import FieldStageConfig, S3DConfig
 from jaxtalk.methods.s3d_nerf.examples import FieldExamples, example_spec
 from jaxtalk.methods.s3d_nerf.networks import DISCRIMINATORS, critics, generator
-from jaxtalk.methods.s3d_nerf.perceptual import perceptual_term
+from jaxtalk.methods.s3d_nerf.perceptual import perceptual_terms
 from jaxtalk.methods.s3d_nerf.picture import Picture, Source, Target, encode, picture
 from jaxtalk.methods.s3d_nerf.speech import SpeechTokens
 from jaxtalk.methods.s3d_nerf.truth import Truth, psnr_in
 from jaxtalk.nn.sync_network import SyncNetwork, judge
 from jaxtalk.ops.triplane import View
 
+PICTURES = ("coarse", "fine")  # what is made of a target, and judged
 _PER_FRAME = ("windows", "rotation", "translation", "bounds")
 
 
@@ -97,19 +98,9 @@ class FieldStage:
         settings = self.settings
         made = self._pictures(networks, batch, key, slice(None))
         truth = Truth.of(batch, self.config.model.coarse_size)
-        wanted = {"coarse": truth.coarse, "fine": truth.fine}
-        terms: dict[str, Term] = {}
-        for name, target in wanted.items():
-            image = getattr(made, name)
-            error = 4 * jnp.square(image - target)  # of pictures in [-1, 1]
-            if settings.pix_reduction == "sum":
-                error = error.sum((-1, -2, -3))
-                terms[f"pix_{name}"] = Term(error, settings.w_pix)
-                continue
-            weight = 1 + settings.mouth_weight * truth.mouth(target.shape[-3])[..., None]
-            terms[f"pix_{name}"] = Term(error * weight, settings.w_pix)
+        terms = self._pixels(made, truth)
         if settings.w_per:
-            terms |= perceptual_term(made.coarse, made.fine, wanted, settings, step)
+            terms |= perceptual_terms(made, truth, settings, step)
         if settings.w_adv:
             terms |= self._adversarial(networks, made, step)
         if settings.w_sync:
@@ -117,10 +108,7 @@ class FieldStage:
         if self.config.model.deform.kind != "none":
             terms["deform"] = Term(made.offsets, settings.w_deform)
         if settings.w_shape:
-            speech = networks["speech"]
-            assert isinstance(speech, SpeechTokens)
-            told = speech.told(batch["told_windows"])
-            terms["shape"] = Term(squared_error(told, batch["told_shapes"]), settings.w_shape)
+            terms["shape"] = self._shape(networks, batch)
         error = jnp.square(made.fine - truth.fine)
         scalars = {"psnr": -10 * jnp.log10(error.mean()), "psnr_mouth": psnr_in(error, truth.mouth(error.shape[-3]))}
         return terms, scalars | {"opacity": made.opacity.mean()}
@@ -136,7 +124,7 @@ class FieldStage:
         lazy = (step - settings.adv_start) % settings.r1_every == 0
         terms: dict[str, Term] = {}
         scalars: dict[str, jax.Array] = {}
-        for name, critic in zip(("coarse", "fine"), DISCRIMINATORS, strict=True):
+        for name, critic in zip(PICTURES, DISCRIMINATORS, strict=True):
             fake, real = _flat(getattr(made, name)), _flat(getattr(truth, name)[:, chosen])
             judge = networks[critic]
             on_real, on_fake = judge(real), judge(fake)
@@ -178,6 +166,23 @@ class FieldStage:
         taken = jnp.broadcast_to(taken, (*batch["shapes"].shape[:2], 1))
         return jnp.concatenate([batch["shapes"], taken], -1)
 
+    def _pixels(self, made: Picture, truth: Truth) -> dict[str, Term]:
+        """L2 of both pictures, in [-1, 1]; the mouth may count more."""
+        settings, terms = self.settings, {}
+        for name in PICTURES:
+            image, wanted = getattr(made, name), getattr(truth, name)
+            weight = 1 + settings.mouth_weight * truth.mouth(wanted.shape[-3])[..., None]
+            error = weight * squared_error(2 * image, 2 * wanted)
+            terms[f"pix_{name}"] = Term(
+                error.sum((-3, -2, -1)) if settings.pix_reduction == "sum" else error, settings.w_pix
+            )
+        return terms
+
+    def _shape(self, networks: Networks, batch: Batch) -> Term:
+        speech = networks["speech"]
+        assert isinstance(speech, SpeechTokens)
+        return Term(squared_error(speech.told(batch["told_windows"]), batch["told_shapes"]), self.settings.w_shape)
+
     def _adversarial(self, networks: Networks, made: Picture, step: jax.Array) -> dict[str, Term]:
         chosen = self._judged()
 
@@ -187,7 +192,7 @@ class FieldStage:
 
         count = len(_flat(made.fine[:, chosen]))
         found = self._from(self.settings.adv_start, step, judged, (jnp.zeros(count), jnp.zeros(count)))
-        return {f"adv_{n}": Term(x, self.settings.w_adv) for n, x in zip(("coarse", "fine"), found, strict=True)}
+        return {f"adv_{n}": Term(x, self.settings.w_adv) for n, x in zip(PICTURES, found, strict=True)}
 
     def _sync(self, networks: Networks, made: Picture, batch: Batch, step: jax.Array) -> dict[str, Term]:
         network = networks["sync"]
