@@ -73,7 +73,7 @@ def test_it_renders_what_training_compares(avatar: S3DAvatar, clip: ClipView, fr
 
     @jax.jit
     def trained(parameters: Any) -> jax.Array:
-        return _previewed(stage, networks_of(avatar.config, parameters), arrays).fine[0, 0]
+        return _previewed(stage, networks_of(avatar.config, parameters), arrays).fine[0]
 
     rendered = avatar.render(_drive(avatar, clip, [FRAMES[0], FRAMES[1], last]))
     np.testing.assert_allclose(rendered[2], trained(avatar.parameters), atol=1e-5)
@@ -120,7 +120,7 @@ def test_another_camera_moves_the_face(avatar: S3DAvatar, clip: ClipView, frames
     assert np.abs(heard[0] - heard[1]).max() > 1e-4
     camera = dataclasses.replace(avatar.camera, cx=avatar.camera.cx + 2, cy=avatar.camera.cy - 2)
     moved, same = avatar.parts(dataclasses.replace(drive, camera=camera), names)[:2]
-    np.testing.assert_allclose(moved[:, 1:-2, 2:-1], coarse[:, 2:-1, 1:-2], atol=2e-3)
+    np.testing.assert_allclose(moved[:, 1:-2, 2:-1], coarse[:, 2:-1, 1:-2], atol=1e-2)
     assert np.abs(moved - coarse).max() > 0.02
     np.testing.assert_array_equal(same, heard)
     assert np.abs(avatar.render(dataclasses.replace(drive, camera=camera)) - frames).max() > 0.02
