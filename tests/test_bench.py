@@ -20,17 +20,25 @@ from flax import nnx
 
 from jaxtalk import bench
 from jaxtalk.bench import device, runner
+from jaxtalk.bench.rendering import RandomRun, measure_rendering
+from jaxtalk.bench.step_flops import mean_flops
 from jaxtalk.bench.table import si
 from jaxtalk.bench.timing import rate
-from jaxtalk.bench.training import main_dtype
+from jaxtalk.bench.training import main_dtype, measure_training
 from jaxtalk.clip import Clip, ClipView
 from jaxtalk.config import base
 from jaxtalk.errors import JaxtalkError
+from jaxtalk.methods import s3d_nerf
 from jaxtalk.methods.api import Batch, Drive, Networks, Phase, Run, Term
+from jaxtalk.training.sharding import make_mesh
+from jaxtalk.training.state import Modules, split_networks
 from tests.fake_clip import write_fake_clip
 from tests.fake_method import FakeAvatar, fake_method
+from tests.few_shot_case import made, quick_compilation
+from tests.s3d_case import ball, small_config
 
 IN, OUT, RAYS, SAMPLES = 12, 20, 8, 3
+CONSTANT = jnp.full((3, 3), 0.1)
 
 
 class _Scale(nnx.Module):
@@ -187,6 +195,49 @@ def test_main_dtype_counts_loops() -> None:
     a, b = jnp.ones((8, 8), jnp.float32), jnp.ones((8, 8), jnp.bfloat16)
     assert main_dtype(jax.make_jaxpr(program)(a, b).jaxpr) == "bfloat16"
     assert main_dtype(jax.make_jaxpr(program)(b, a).jaxpr) == "float32"
+
+
+def test_what_the_step_chooses_counts_as_often_as_it_is_chosen() -> None:
+    """A product of 3 x 3 is 54 FLOPs; its gradient is one more for each operand that has one."""
+
+    def program(step: jax.Array, x: jax.Array) -> jax.Array:
+        def total(x: jax.Array) -> jax.Array:
+            lazy = jax.lax.cond((step - 5) % 16 == 0, lambda: x @ CONSTANT @ CONSTANT, lambda: x)
+            late = jax.lax.cond(step >= 1000, lambda: lazy @ CONSTANT, lambda: lazy)
+            inner = jax.jit(lambda step, y: jax.lax.cond(step % 2 == 0, lambda: y @ CONSTANT, lambda: y))
+            unknown = jax.lax.cond(x.sum() > 0, lambda: x @ CONSTANT, lambda: x)  # of these, the costlier
+            return inner(step, late).sum() + unknown.sum()
+
+        return jax.grad(total)(x)
+
+    traced = jax.make_jaxpr(program)(jnp.int32(0), jnp.ones((3, 3)))
+    # There and back: a sixteenth of two products, none or one, half of one, and one.
+    assert mean_flops(traced, 0, 5) == 54 * 2 * (2 / 16 + 0.5 + 1)
+    assert mean_flops(traced, 0, 1000) == 54 * 2 * (2 / 16 + 1 + 0.5 + 1)
+    assert mean_flops(traced, 0, 990) == 54 * 2 * (2 / 16 + 38 / 48 + 0.5 + 1)
+
+
+def test_a_gan_that_a_frozen_stage_judges(tmp_path: Path) -> None:
+    """S3D-NeRF: two phases, R1 now and then, a lip-sync discriminator with random weights, rays for a part alone."""
+    argument = "tiny,deform=nd,field_steps=400,stages.field.adv_start=300,stages.field.sync_start=300"
+    config, clip, mesh = small_config(argument), ball(tmp_path / "ball"), make_mesh()
+    stages = s3d_nerf.stages(config)
+    parts = ("params", "stats")
+    trained = {
+        stage.name: (Modules.of(stage), dict(zip(parts, split_networks(made(stage.networks)), strict=True)))
+        for stage in stages
+    }
+    with quick_compilation():
+        speed = measure_training(stages[1], [clip], trained, mesh, 0, 0.1)
+        run = RandomRun(tmp_path, config, trained)
+        drawn = measure_rendering(s3d_nerf, run, clip, stages[1], speed, 0.1)
+    assert (speed.at_step, speed.phases, speed.frozen) == (400, ("generator", "critic"), ("sync",))
+    assert speed.images_per_second == pytest.approx(2 * 5 * speed.steps_per_second)
+    assert speed.flops_per_image == pytest.approx(speed.flops_per_step / 10) and speed.flops_per_evaluation is None
+    assert speed.rays_per_second == pytest.approx(64 * speed.images_per_second)
+    assert drawn.rays_per_second == pytest.approx(64 * drawn.frames_per_second) and drawn.chunk == 16
+    assert drawn.evaluations_per_second == pytest.approx(4 * drawn.rays_per_second)
+    assert drawn.flops_per_frame is None or drawn.flops_per_frame > 64 * 4 * 2 * 8 * 8  # the decoder alone
 
 
 def test_configs_are_read_as_train_reads_them(tmp_path: Path) -> None:
