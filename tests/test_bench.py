@@ -231,7 +231,7 @@ def test_a_gan_that_a_frozen_stage_judges(tmp_path: Path) -> None:
         speed = measure_training(stages[1], [clip], trained, mesh, 0, 0.1)
         run = RandomRun(tmp_path, config, trained)
         drawn = measure_rendering(s3d_nerf, run, clip, stages[1], speed, 0.1)
-    assert (speed.at_step, speed.phases, speed.frozen) == (400, ("generator", "critic"), ("sync",))
+    assert (speed.at_step, speed.phases, speed.frozen) == (400, ("generator", "critic"), ("sync", "sync_shape"))
     assert speed.images_per_second == pytest.approx(2 * 5 * speed.steps_per_second)
     assert speed.flops_per_image == pytest.approx(speed.flops_per_step / 10) and speed.flops_per_evaluation is None
     assert speed.rays_per_second == pytest.approx(64 * speed.images_per_second)

@@ -19,7 +19,10 @@ from click.testing import CliRunner, Result
 from jaxtalk import cli
 from jaxtalk.errors import JaxtalkError
 
-VERBS = ("prepare", "import-checkpoint", "synthetic", "pack", "synthesize", "verify", "bench", "weights", "compare")
+VERBS = (
+    *("prepare", "import-checkpoint", "synthetic", "pack", "synthesize", "verify", "bench", "weights", "compare"),
+    *("sync-offsets", "heat-maps"),
+)
 
 
 def _call(*words: str) -> Result:
