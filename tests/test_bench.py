@@ -217,6 +217,7 @@ def test_what_the_step_chooses_counts_as_often_as_it_is_chosen() -> None:
     assert mean_flops(traced, 0, 990) == 54 * 2 * (2 / 16 + 38 / 48 + 0.5 + 1)
 
 
+@pytest.mark.slow
 def test_a_gan_that_a_frozen_stage_judges(tmp_path: Path) -> None:
     """S3D-NeRF: two phases, R1 now and then, a lip-sync discriminator with random weights, rays for a part alone."""
     argument = "tiny,deform=nd,field_steps=400,stages.field.adv_start=300,stages.field.sync_start=300"
