@@ -69,7 +69,8 @@ class FieldStage:
     @property
     def rays_per_step(self) -> int:
         """Rays over all processes: what `rays/s` counts."""
-        return self.images_per_step * self.config.model.coarse_size**2
+        model, pixels = self.config.model, self.config.model.coarse_size**2
+        return self.images_per_step * (min(model.face_rays, pixels) or pixels)
 
     @property
     def evaluations_per_step(self) -> dict[str, int]:
