@@ -15,7 +15,7 @@ from jaxtalk.errors import JaxtalkError
 from jaxtalk.evaluation import controls
 from jaxtalk.evaluation.rendering import drive_of
 from jaxtalk.evaluation.results import write_text
-from jaxtalk.input.clips import held_out_clips, select_frames, unseen_folders
+from jaxtalk.input.clips import select_frames, strangers
 from jaxtalk.input.inner_face import inner_face
 from jaxtalk.methods.api import Run, load_method
 
@@ -39,12 +39,7 @@ def heat_maps(
     from jaxtalk.training.run import open_run
 
     run = open_run(Path(workdir))
-    if folders:
-        clips = unseen_folders(run.config, run.workdir, folders, allow_seen=allow_seen)
-    else:
-        clips = held_out_clips(run.config, run.workdir)
-    if not clips:
-        raise JaxtalkError(f"{workdir}: nobody was held out (config.data.held_out is empty); name folders of clips")
+    clips = strangers(run.config, run.workdir, folders, allow_seen=allow_seen)
     out, results = Path(out), {}
     out.mkdir(parents=True, exist_ok=True)
     print(f"{'clip':32} {'below the nose':>15} {'of the face':>12}")

@@ -31,19 +31,11 @@ def sync_offsets(
         JaxtalkError: no run there or its stage `sync` is not finished; a system without one; nobody held out and no
             folder named; somebody the run was trained on unless `allow_seen`.
     """
-    from jaxtalk.input.clips import held_out_clips, unseen_folders
+    from jaxtalk.input.clips import strangers
     from jaxtalk.training.run import open_run
 
     run = open_run(Path(workdir))
-    if folders:
-        clips = unseen_folders(run.config, run.workdir, folders, allow_seen=allow_seen)
-    else:
-        clips = held_out_clips(run.config, run.workdir)
-    if not clips:
-        raise JaxtalkError(
-            f"{workdir}: nobody was held out (config.data.held_out is empty); name folders of clips of somebody else"
-        )
-    results = measure_offsets(run, clips)
+    results = measure_offsets(run, strangers(run.config, run.workdir, folders, allow_seen=allow_seen))
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "sync_offsets.json", json.dumps(results, indent=1) + "\n")

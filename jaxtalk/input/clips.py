@@ -49,6 +49,24 @@ def held_out_clips(config: ml_collections.ConfigDict, workdir: Path | str) -> li
     return _open_side(_packed_already(config, Path(workdir)), Path(workdir), TEST)
 
 
+def strangers(
+    config: ml_collections.ConfigDict, workdir: Path | str, folders: Sequence[Path], *, allow_seen: bool = False
+) -> list[ClipView]:
+    """Clips of people whom a run was not trained on: those of FOLDERS, or where none is named its held-out ones.
+
+    Raises:
+        JaxtalkError: nobody was held out and no folder is named, or what `unseen_folders` raises.
+    """
+    if folders:
+        return unseen_folders(config, workdir, folders, allow_seen=allow_seen)
+    found = held_out_clips(config, workdir)
+    if not found:
+        raise JaxtalkError(
+            f"{workdir}: nobody was held out (config.data.held_out is empty); name folders of clips of somebody else"
+        )
+    return found
+
+
 def unseen_folders(
     config: ml_collections.ConfigDict, workdir: Path | str, folders: Sequence[Path], *, allow_seen: bool = False
 ) -> list[ClipView]:

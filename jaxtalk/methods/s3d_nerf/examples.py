@@ -15,7 +15,7 @@ from jaxtalk.input.examples import Example
 from jaxtalk.input.inner_face import inner_face
 from jaxtalk.methods.s3d_nerf.config import ModelConfig, S3DConfig
 from jaxtalk.methods.s3d_nerf.sync_examples import SHAPES, check_rate, lip_shapes, mel_columns, window_mel
-from jaxtalk.rays.bounds import all_bounds, bounds_at, geometry_of
+from jaxtalk.rays.bounds import all_bounds, bounds_at, camera_vector, geometry_of
 
 MIRROR = np.diag([-1.0, 1.0, 1.0]).astype(np.float32)
 # Largest changes in augmentation: of a colour's brightness, relative; of the sound's level and of its tilt from the
@@ -83,13 +83,12 @@ class FieldExamples:
         frames = np.arange(start, start + settings.frames)
         source = int(rng.choice(_away(clip.track.time, frames, settings.gap_seconds)))
         track, size = clip.track, (self._config.size, self._config.size)
-        camera = clip.meta.camera
         example = {
             "source": clip.frame(source),
             "source_face": inner_face(track.landmarks[source], size),
             "source_rotation": track.rotation[source].astype(np.float32),
             "source_translation": track.translation[source].astype(np.float32),
-            "camera": np.array([camera.focal, camera.cx, camera.cy], np.float32),
+            "camera": camera_vector(clip.meta.camera),
             "frames": np.stack([clip.frame(int(i)) for i in frames]),
             "faces": np.stack([inner_face(track.landmarks[i], size) for i in frames]),
             "rotation": track.rotation[frames].astype(np.float32),
