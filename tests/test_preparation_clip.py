@@ -12,7 +12,7 @@ import pytest
 
 from jaxtalk.clip import MASK_HEAD, MASK_TORSO, Clip
 from jaxtalk.errors import JaxtalkError
-from jaxtalk.preparation import landmarks, pipeline
+from jaxtalk.preparation import decode, landmarks, pipeline
 from jaxtalk.preparation.prepare import PrepareOptions, prepare_clip
 from tests.test_preparation_decode import RATE, write_video
 
@@ -114,6 +114,7 @@ def test_an_identical_clip_is_returned_and_another_refused(
         ({"size": 128}, r"frames\.size is 256 there, 128 asked for"),
         ({"identity": "bob"}, "identity is 'speaker' there, 'bob' asked for"),
         ({"end": 2.0}, r"source\.end is None there, 2\.0 asked for"),
+        ({"audio_offset": 0.1}, r"source\.audio_offset is None there, 0\.1 asked for"),
     ]:
         with pytest.raises(JaxtalkError, match=message):
             prepare_clip(video, clip.path, _options(real_data, **changes))
@@ -151,7 +152,7 @@ def test_a_face_that_is_too_small_is_refused(real_data: Path, tmp_path: Path) ->
     with landmarks.Landmarker(real_data / "models" / "face_landmarker.task") as landmarker:
         if not landmarker.faces(small):
             pytest.skip("the detector does not see so small a face at all")
-    from jaxtalk.preparation import crop, decode
+    from jaxtalk.preparation import crop
 
     info = decode.VideoInfo(240, 240, 0.0, 1.0, 25.0, True)
     picture = type("P", (), {"time": 0.0, "rgb": lambda self: small})()
@@ -161,6 +162,28 @@ def test_a_face_that_is_too_small_is_refused(real_data: Path, tmp_path: Path) ->
     with landmarks.Landmarker(model) as landmarker, pytest.raises(JaxtalkError, match="face is too small"):
         crop.find_crop(Path("a.mp4"), info, landmarker, 0.0, 1.0)
     patch.undo()
+
+
+def test_an_offset_of_the_sound_is_taken_away(tmp_path: Path) -> None:
+    """A flash at 1 s and a beep at 1.2 s of the file come together; what the sound then lacks at the end is cut."""
+    flash, beep = np.full(75, 20), np.zeros(3 * RATE)
+    flash[25:], beep[round(1.2 * RATE) :] = 220, 0.5
+    video = write_video(tmp_path / "a.mp4", np.arange(75) / 25, flash, sound=beep)
+    (tmp_path / "lm.task").write_bytes(b"x")
+
+    def run(**settings: float) -> pipeline.Run:
+        options = PrepareOptions(landmarker=tmp_path / "lm.task", face_model="procedural", **settings)  # type: ignore[arg-type]
+        return pipeline.Run(pipeline.Job.of(video, tmp_path / "out", options))
+
+    for settings, when in (({}, 1.2), ({"audio_offset": 0.2}, 1.0), ({"audio_offset": -0.1}, 1.3)):
+        made = run(**settings)
+        start, end = made.interval
+        samples = decode.cut_sound(made.sound, start, end)
+        heard = start + np.argmax(np.abs(samples) > 0.25) / made.sound.rate
+        assert heard == pytest.approx(when, abs=0.01)
+        assert end == pytest.approx(min(3.0, 3.0 - settings.get("audio_offset", 0.0)), abs=0.05)
+    with pytest.raises(JaxtalkError, match=r"audio offset 11 s: choose between -10 and 10 s"):
+        prepare_clip(video, tmp_path / "out", PrepareOptions(audio_offset=11))
 
 
 def test_missing_models_are_told_before_any_work(tmp_path: Path) -> None:

@@ -44,6 +44,12 @@ _OF_COLLECTIONS = ("dataset", "root", "jobs", "views", "tables", "split")  # opt
 )
 @click.option("--coefficients-fps", type=float, help="Rows a second of that file; the video's rate when not given.")
 @click.option("--audio", type=FILE, help="Speech in a file of its own, from the same moment as the video.")
+@click.option(
+    "--audio-offset",
+    type=float,
+    default=0.0,
+    help="Seconds by which the speech is later than the mouth (earlier, if negative): they are taken away.",
+)
 @click.option("--start", type=float, help="Use the video from this second on.")
 @click.option("--end", type=float, help="Use the video up to this second.")
 @click.option("--language", default="", help="Kept in the clip: what is spoken, e.g. en.")

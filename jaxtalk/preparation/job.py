@@ -20,6 +20,7 @@ from jaxtalk.preparation.stages import Stage
 
 FOCAL = 1200 / 512  # over the clip's size; not observable from a face, so fixed and stored
 PLATE_FRAMES = 40
+MOST_OFFSET = 10.0  # seconds that speech may be early or late
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,7 @@ class PrepareOptions:
     size: int = 512  # pixels, of the square clip
     fps: float = 25.0
     audio: str | Path | None = None  # speech in a file of its own, from the same moment as the video
+    audio_offset: float = 0.0  # seconds by which the speech is later than the mouth: taken away
     start: float | None = None  # seconds of the video: use only a part of it
     end: float | None = None
     landmarker: str | Path | None = None
@@ -49,6 +51,10 @@ class PrepareOptions:
             raise JaxtalkError(f"size {self.size}: choose between 32 and 4096 pixels")
         if not 5 <= self.fps <= 120:
             raise JaxtalkError(f"fps {self.fps:g}: choose between 5 and 120 frames a second")
+        if not abs(self.audio_offset) <= MOST_OFFSET:
+            raise JaxtalkError(
+                f"audio offset {self.audio_offset:g} s: choose between -{MOST_OFFSET:g} and {MOST_OFFSET:g} s"
+            )
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise JaxtalkError(f"end {self.end:g} s does not come after start {self.start:g} s")
         if self.coefficients_fps is not None and self.coefficients is None:
@@ -132,6 +138,7 @@ class Job:
             "audio": None if options.audio is None else _sha256(self.audio),
             "start": options.start,
             "end": options.end,
+            **({"audio_offset": options.audio_offset} if options.audio_offset else {}),
         })  # fmt: skip
         detector = {"landmarker": _sha256(self.landmarker)}
         crop_ = Stage("crop", 1, detector, (source,))

@@ -55,7 +55,7 @@ class Run:
             )
         if self.job.audio != self.job.video:  # a file of its own begins with the video
             sound = dataclasses.replace(sound, start=self.job.info.start)
-        return sound
+        return dataclasses.replace(sound, start=sound.start - self.options.audio_offset)
 
     @cached_property
     def interval(self) -> tuple[float, float]:

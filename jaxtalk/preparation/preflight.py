@@ -180,7 +180,9 @@ def verdict(m: Measurements) -> tuple[str, list[str]]:
         usable.append("little of the sound is speech: cut long pauses away")
     sure = m.seconds > 10 and m.offset["correlation"] > max(0.15, m.offset["at_zero"] + 0.1)
     if sure and abs(m.offset["offset_seconds"]) > 0.1:
-        usable.append(f"the sound seems to come {m.offset['offset_seconds']:+.2f} s after the mouth: check the sync")
+        seconds = m.offset["offset_seconds"]
+        usable.append(f"the sound seems to come {seconds:+.2f} s after the mouth: look and listen, and if it does, "
+                      f"take that away with --audio-offset {seconds:.2f}")  # fmt: skip
     yaw = max(abs(float(v)) for v in m.pose["yaw_deg"])
     if yaw > WIDE_YAW:
         usable.append(f"the head turns by {yaw:.0f} degrees: landmarks of the far side are guesses")
