@@ -52,7 +52,7 @@ def small_config(arg: str = "tiny") -> ml_collections.ConfigDict:
     config.data.size = SIZE
     model, stages = config.model, config.stages
     model.coarse_size, model.face_rays = 8, 0
-    model.encoder.update(widths=(8, 8), plane_channels=4)
+    model.encoder.update(widths=(8, 12), plane_channels=4)
     model.slots.update(grid=4, width=8, iterations=1)
     model.speech.update(feature="mel", widths=(8, 8), heads=2, audio_tokens=4, placed=False, lips=False)
     model.deform.update(widths=(8, 8), plane_channels=4, hidden=8, frequencies=2)

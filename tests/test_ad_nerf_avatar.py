@@ -22,8 +22,10 @@ from jaxtalk.methods.ad_nerf.avatar import FieldAvatar
 from jaxtalk.methods.ad_nerf.config import read
 from jaxtalk.methods.ad_nerf.examples import RayExamples
 from jaxtalk.methods.ad_nerf.fields import head_condition
+from jaxtalk.methods.ad_nerf.frames import all_networks
 from jaxtalk.methods.ad_nerf.rendering import render
 from jaxtalk.methods.api import Drive
+from jaxtalk.rays.parameters import networks_of
 from jaxtalk.rays.rendering import rays_through
 from jaxtalk.rays.speech_code import speech_code
 
@@ -108,7 +110,7 @@ def test_it_renders_the_colours_that_training_compares(config, avatar: FieldAvat
     pixels = np.stack(np.meshgrid(np.arange(32), np.arange(32)), -1).reshape(-1, 2)
     batch = {name: jnp.asarray(array)[None] for name, array in source.example(17, pixels).items()}
     model = settings.model
-    networks = {n: nnx.merge(g, avatar.parameters[n]) for n, g in _graphs(stage).items()}
+    networks = networks_of(avatar.parameters, all_networks, model, True)
     code = speech_code(networks, model.audio, batch["audio"], True)
     rays = rays_through(*(batch[n] for n in ("pixels", "rotation", "translation", "camera", "bounds")))
     head = render(networks, "head", model.sampling, rays, head_condition(model, code, batch["eye_openness"]),
@@ -117,11 +119,6 @@ def test_it_renders_the_colours_that_training_compares(config, avatar: FieldAvat
     frames = alone.render(_drive(config, fake_clip, [16, 17]))
     np.testing.assert_allclose(frames[1].reshape(-1, 3), head[0], atol=2e-3)
     assert np.abs(frames[0] - frames[1]).max() > 0.05
-
-
-def _graphs(stage) -> dict:
-    networks = nnx.eval_shape(lambda: stage.networks(jax.random.key(0)))
-    return {name: nnx.split(module)[0] for name, module in networks.items()}
 
 
 def test_frames_do_not_depend_on_their_company(config, avatar: FieldAvatar, fake_clip: Clip) -> None:

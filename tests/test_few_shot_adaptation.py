@@ -17,10 +17,10 @@ from jaxtalk.clip import Clip, FaceModelInfo
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.few_shot.avatar import FewShotAvatar
 from jaxtalk.few_shot.coefficients import coefficient_statistics
-from jaxtalk.few_shot.frames import parameters_of
 from jaxtalk.input.clips import select_frames
 from jaxtalk.media.video import probe, read_frames
 from jaxtalk.methods import gdrf
+from jaxtalk.rays.parameters import parameters_of
 from jaxtalk.synthesis import synthesize
 from jaxtalk.synthesis.avatars import keep_avatar
 from jaxtalk.training import run as training_run

@@ -20,13 +20,14 @@ from jaxtalk.few_shot import coefficients as few_shot_coefficients
 from jaxtalk.few_shot.avatar import FewShotAvatar, avatar_of
 from jaxtalk.few_shot.config import read
 from jaxtalk.few_shot.examples import TargetExamples
-from jaxtalk.few_shot.frames import all_networks, networks_of, reference_conditions
+from jaxtalk.few_shot.frames import all_networks, reference_conditions
 from jaxtalk.few_shot.listening import predict
 from jaxtalk.few_shot.networks import condition, described
 from jaxtalk.few_shot.picture import see, slot_noise
 from jaxtalk.few_shot.references import encode, warped
 from jaxtalk.methods import dfrf, gdrf
 from jaxtalk.methods.api import Drive
+from jaxtalk.rays.parameters import networks_of
 from jaxtalk.rays.rendering import rays_through
 from tests.fake_clip import write_fake_clip
 from tests.few_shot_case import SIZE, compile_quickly, made, small_config
@@ -73,7 +74,7 @@ def test_it_renders_the_colours_that_training_compares(avatar: FewShotAvatar, cl
 
     @jax.jit
     def picture(parameters: Any, example: dict[str, jax.Array]) -> jax.Array:
-        networks = networks_of(model, parameters)
+        networks = networks_of(parameters, all_networks, model)
         identity, raw = jnp.asarray(person.identity)[None], jnp.asarray(source.coefficients[20:21])
         z = condition(networks, model, described(networks, model, raw, identity), example["eye_openness"])
         poses = (jnp.asarray(a)[None] for a in (person.reference_rotation, person.reference_translation))
@@ -189,7 +190,7 @@ def test_it_listens_as_its_config_says_in_parts_of_any_length(avatar: FewShotAva
     windows = np.random.default_rng(0).normal(size=(40, 28, 12)).astype(np.float32)
     heard = list(head.listen(iter([windows[:7], windows[7:]])))
     assert [part.shape for part in heard] == [(7, 7), (33, 7)]
-    networks = networks_of(model, head.parameters)
+    networks = networks_of(head.parameters, all_networks, model)
     np.testing.assert_allclose(np.concatenate(heard), predict(networks, windows, stateful=stateful), atol=1e-5)
     other = predict(networks, windows, stateful=not stateful)
     assert np.abs(np.concatenate(heard) - other).max() > 1e-4
@@ -210,7 +211,7 @@ def test_a_semantic_window_is_of_frames_around_each_and_its_middle_is_the_pose(c
     avatar = _avatar(clip, "model.semantic_window=27")
     windows = np.random.default_rng(0).normal(size=(30, 28, 12)).astype(np.float32)
     (heard,) = avatar.listen(iter([windows[:10], windows[10:]]))
-    alone = predict(networks_of(avatar.config.model, avatar.parameters), windows, stateful=False)
+    alone = predict(networks_of(avatar.parameters, all_networks, avatar.config.model), windows, stateful=False)
     assert heard.shape == (30, 27, 7)
     np.testing.assert_allclose(heard[:, 13], alone, atol=1e-6)
     np.testing.assert_allclose(heard[20, :13], alone[7:20], atol=1e-6)
@@ -232,4 +233,4 @@ def test_audio64_predicts_no_pose_and_hears_windows_as_they_are(clip: Clip) -> N
 def test_a_folder_of_another_size_is_refused(clip: Clip, avatar: FewShotAvatar, tmp_path: Path) -> None:
     large = write_fake_clip(tmp_path / "large", seconds=0.4, size=24)
     with pytest.raises(JaxtalkError, match=r"clip large: \(24, 24\) pixels, and references are squares of 16"):
-        avatar_of(avatar.config, networks_of(avatar.config.model, avatar.parameters), large)
+        avatar_of(avatar.config, networks_of(avatar.parameters, all_networks, avatar.config.model), large)

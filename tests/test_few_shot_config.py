@@ -14,12 +14,13 @@ import pytest
 from configs import dfrf, gdrf
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.few_shot.config import FewShotConfig, ModelConfig, read
-from jaxtalk.few_shot.frames import abstract_parameters
+from jaxtalk.few_shot.frames import all_networks
 from jaxtalk.few_shot.stages import make_stages
 from jaxtalk.methods import dfrf as dfrf_method
 from jaxtalk.methods import gdrf as gdrf_method
 from jaxtalk.methods.api import Stage
 from jaxtalk.nn.feature_encoders import FREQUENCIES
+from jaxtalk.rays.parameters import abstract_parameters
 from jaxtalk.training.step import batch_shapes, reduce_term
 from tests.few_shot_case import small_config
 
@@ -28,7 +29,7 @@ from tests.few_shot_case import small_config
 def _sizes(model: ModelConfig) -> dict[str, int]:
     return {
         name: sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
-        for name, tree in abstract_parameters(model).items()
+        for name, tree in abstract_parameters(all_networks, model).items()
     }
 
 
@@ -104,7 +105,7 @@ def test_every_ablation_builds_and_its_losses_trace(arguments: str) -> None:
     expected |= {"offset"} if model.references.warp == "dfrf_point" else set()
     assert terms[-1] == expected
     trained = set(stages[-1].phases()[0].trains)
-    assert trained == set(abstract_parameters(model)) - {"normaliser"}
+    assert trained == set(abstract_parameters(all_networks, model)) - {"normaliser"}
     assert ("warp" in trained) == (model.references.warp != "none")
     assert ("coarse" in trained) == (len(model.sampling.passes) == 2)
 
@@ -223,7 +224,7 @@ def test_both_systems_hear_what_their_networks_read() -> None:
 
 def test_dfrf_s_widths_are_the_card_s() -> None:
     """Card gdrf A.2: 66 inputs of the encoder, 255 of the warping, 383 of the field and 27 of the direction."""
-    model = abstract_parameters(read(dfrf.get_config("paper")).model)
+    model = abstract_parameters(all_networks, read(dfrf.get_config("paper")).model)
     assert 2 * (3 + 6 * FREQUENCIES) == 66
     assert model["encoder"]["convolutions"][0]["kernel"].shape == (3, 3, 66, 64)
     assert model["warp"]["layers"][0]["kernel"].shape == (255, 128)

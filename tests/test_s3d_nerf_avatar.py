@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,9 +24,11 @@ from jaxtalk.methods.api import Drive
 from jaxtalk.methods.s3d_nerf.avatar import S3DAvatar, avatar_of
 from jaxtalk.methods.s3d_nerf.examples import FieldExamples
 from jaxtalk.methods.s3d_nerf.field_stage import FieldStage, _previewed
-from jaxtalk.methods.s3d_nerf.frames import encode_person, networks_of, render_frames
+from jaxtalk.methods.s3d_nerf.frames import encode_person, render_frames
 from jaxtalk.methods.s3d_nerf.networks import critics, generator
+from jaxtalk.rays.parameters import networks_of
 from jaxtalk.synthesis import pipeline, poses
+from jaxtalk.training.flops import matmul_flops
 from tests.few_shot_case import compile_quickly, made
 from tests.s3d_case import SIZE, ball, settings, small_config
 
@@ -73,7 +76,7 @@ def test_it_renders_what_training_compares(avatar: S3DAvatar, clip: ClipView, fr
 
     @jax.jit
     def trained(parameters: Any) -> jax.Array:
-        return _previewed(stage, networks_of(avatar.config, parameters), arrays).fine[0]
+        return _previewed(stage, networks_of(parameters, generator, avatar.config), arrays).fine[0]
 
     rendered = avatar.render(_drive(avatar, clip, [FRAMES[0], FRAMES[1], last]))
     np.testing.assert_allclose(rendered[2], trained(avatar.parameters), atol=1e-5)
@@ -108,6 +111,15 @@ def test_a_person_is_encoded_once(avatar: S3DAvatar, clip: ClipView, monkeypatch
     for _ in range(2):
         fresh.render(_drive(avatar, clip, FRAMES))
     assert seen == [1]
+
+
+def test_the_traced_program_is_all_that_a_frame_costs(avatar: S3DAvatar, clip: ClipView) -> None:
+    """Products are counted by frame, parts of frames and all; the decoder at each sample is among them."""
+    drive, model = _drive(avatar, clip, FRAMES), avatar.config.model
+    one = matmul_flops(avatar.trace(drive.take(slice(1))).jaxpr)
+    assert matmul_flops(avatar.trace(drive).jaxpr) == pytest.approx(len(FRAMES) * one, rel=1e-2)  # queries once a part
+    samples = 64 * sum(model.sampling.passes)
+    assert one > samples * 2 * sum(a * b for a, b in itertools.pairwise((4, *model.decoder.hidden, 4)))
 
 
 def test_another_camera_moves_the_face(avatar: S3DAvatar, clip: ClipView, frames: np.ndarray) -> None:
@@ -149,7 +161,7 @@ class _Painted(DerivedView):
 
 def test_only_the_first_measured_frame_of_a_clip_is_used(avatar: S3DAvatar, clip: ClipView, frames: np.ndarray) -> None:
     drive = _drive(avatar, clip, FRAMES)
-    networks = networks_of(avatar.config, avatar.parameters)
+    networks = networks_of(avatar.parameters, generator, avatar.config)
     plain, blank = (avatar_of(avatar.config, networks, _Painted(clip, 7, blank)) for blank in (False, True))
     np.testing.assert_array_equal(plain.person.picture, clip.frame(7))
     np.testing.assert_array_equal(plain.person.rotation, clip.track.rotation[7])
@@ -172,7 +184,7 @@ def test_a_saved_avatar_renders_the_same_bit_for_bit(
 
 def test_mistakes_are_told_in_one_line(avatar: S3DAvatar, clip: ClipView, tmp_path: Path) -> None:
     drive = _drive(avatar, clip, FRAMES)
-    networks = networks_of(avatar.config, avatar.parameters)
+    networks = networks_of(avatar.parameters, generator, avatar.config)
     large = ball(tmp_path / "large", seconds=0.4, size=24)
     mistakes = {
         r"avatar ball: what it hears is \(3, 80\) a frame, it was trained on \(4, 80\)": lambda: avatar.render(

@@ -166,6 +166,11 @@ def test_tiny_is_small() -> None:
     ("setting", "message"),
     [
         ("size=40", "config.data.size: 40 cannot be halved 4 times, as the networks do; choose a multiple of 16"),
+        (
+            "model.encoder.plane_channels=4",
+            "config.model.encoder.widths: the last level is the coarsest planes, "
+            "3 x plane_channels = 12 channels, not 24",
+        ),
         ("coarse_size=24", "config.model.coarse_size: 24 does not divide the frames' 64 pixels"),
         ("sr=hybrid4x,model.superres.blend=False", r"four times as wide.*config.model.coarse_size=16"),
         ("sr=hybrid4x,coarse_size=16,model.superres.blend=True", "config.model.superres.blend: only with sr=unet"),

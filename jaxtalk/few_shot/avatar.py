@@ -14,7 +14,7 @@ from jaxtalk.clip import Camera, ClipView, Track
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.few_shot.coefficients import check_face_model, coefficients, pose_of
 from jaxtalk.few_shot.config import FewShotConfig
-from jaxtalk.few_shot.frames import abstract_parameters, encode_person, networks_of, parameters_of, render_frames
+from jaxtalk.few_shot.frames import all_networks, encode_person, render_frames
 from jaxtalk.few_shot.listening import listen
 from jaxtalk.few_shot.person import Person, check_size, person_of
 from jaxtalk.few_shot.references import Views
@@ -24,6 +24,7 @@ from jaxtalk.methods.api import Drive, Networks
 from jaxtalk.rays import avatar_folder
 from jaxtalk.rays.avatar_folder import Saved
 from jaxtalk.rays.bounds import camera_vector
+from jaxtalk.rays.parameters import abstract_parameters, networks_of, parameters_of
 
 _ARRAYS = "person.npz"
 
@@ -53,7 +54,7 @@ class FewShotAvatar:
         model = self.config.model
         if not model.listens:
             return windows
-        heard = listen(networks_of(model, self.parameters), windows, stateful=model.lstm_stateful)
+        heard = listen(networks_of(self.parameters, all_networks, model), windows, stateful=model.lstm_stateful)
         return _in_windows(heard, model.semantic_window) if model.semantic_window else heard
 
     def tracked_motion(self, clip: ClipView) -> np.ndarray:
@@ -112,7 +113,7 @@ class FewShotAvatar:
     def load(cls, folder: Path, method: str) -> FewShotAvatar:
         """Reads what `save` wrote. Raises `JaxtalkError` when a file is missing or is another system's."""
         saved = avatar_folder.load(folder, method, FewShotConfig, _ARRAYS, Person._fields)
-        parameters = avatar_folder.load_parameters(folder, abstract_parameters(saved.config.model))
+        parameters = avatar_folder.load_parameters(folder, abstract_parameters(all_networks, saved.config.model))
         person = Person(**saved.arrays)
         return cls(saved.name, saved.fps, saved.camera, saved.track, person, parameters, saved.config)
 

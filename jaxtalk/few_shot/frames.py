@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxtalk.few_shot.config import ModelConfig
@@ -20,10 +17,9 @@ from jaxtalk.few_shot.torso import pose_distances, torso_behind
 from jaxtalk.methods.api import Networks
 from jaxtalk.ops.bounds import look_up
 from jaxtalk.rays.bounds import frame_bounds
+from jaxtalk.rays.parameters import Parameters, networks_of
 from jaxtalk.rays.rendering import map_pixels, rays_through
 from jaxtalk.rays.speech_code import speech_code
-
-Parameters = Mapping[str, Any]  # network name -> pure dict of arrays
 
 
 def all_networks(model: ModelConfig, key: jax.Array) -> Networks:
@@ -32,34 +28,11 @@ def all_networks(model: ModelConfig, key: jax.Array) -> Networks:
     return listening_networks(model, keys[0]) | picture_networks(model, keys[1])
 
 
-@functools.cache
-def _graphs(model: ModelConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    networks = nnx.eval_shape(lambda: all_networks(model, jax.random.key(0)))
-    split = {name: nnx.split(module) for name, module in networks.items()}
-    graphs = {name: graph for name, (graph, _) in split.items()}
-    return graphs, {name: nnx.to_pure_dict(state) for name, (_, state) in split.items()}
-
-
-def abstract_parameters(model: ModelConfig) -> dict[str, Any]:
-    """The tree of shapes that `parameters_of` gives for this model."""
-    return _graphs(model)[1]
-
-
-def parameters_of(networks: Networks) -> dict[str, Any]:
-    """The networks' parameters and statistics as pure dicts."""
-    return {name: nnx.to_pure_dict(nnx.state(module)) for name, module in networks.items()}
-
-
-def networks_of(model: ModelConfig, parameters: Parameters) -> Networks:
-    """The modules that hold `parameters`."""
-    return {name: nnx.merge(graph, parameters[name]) for name, graph in _graphs(model)[0].items()}
-
-
 @functools.partial(jax.jit, static_argnames=("model",))
 def encode_person(model: ModelConfig, parameters: Parameters, person: Person) -> Views:
     """The references' feature maps: once per person."""
     images = jnp.asarray(person.reference_images, jnp.float32) / 255
-    networks = networks_of(model, parameters)
+    networks = networks_of(parameters, all_networks, model)
     return encode(
         networks, model, images, person.reference_rotation, person.reference_translation, jnp.asarray(person.camera)
     )
@@ -83,7 +56,7 @@ def render_frames(
         heard: raw coefficients [F, E + 6] ([F, window, E + 6] with a semantic window), or windows of speech for
             audio64, whose codes are smoothed when `smooth`.
     """
-    networks, size = networks_of(model, parameters), person.size
+    networks, size = networks_of(parameters, all_networks, model), person.size
     identity = jnp.asarray(person.identity)
     if model.listens:
         motion = described(networks, model, heard, identity)

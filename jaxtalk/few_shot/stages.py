@@ -21,7 +21,6 @@ from jaxtalk.few_shot.examples import TargetExamples, example_spec
 from jaxtalk.few_shot.frames import (
     all_networks,
     encode_person,
-    parameters_of,
     reference_conditions,
     render_frames,
 )
@@ -36,6 +35,7 @@ from jaxtalk.methods.api import Batch, Networks, Phase, Term
 from jaxtalk.nn.feature_encoders import Resnet34Features
 from jaxtalk.nn.speech_coefficients import Normaliser, SpeechToCoefficients
 from jaxtalk.ops.compositing import Composite
+from jaxtalk.rays.parameters import parameters_of
 from jaxtalk.rays.rendering import rays_through
 from jaxtalk.rays.speech_code import speech_code
 

@@ -12,13 +12,14 @@ import numpy as np
 from jaxtalk.clip import Camera, ClipView, Track
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.methods.ad_nerf.config import AdNerfConfig
-from jaxtalk.methods.ad_nerf.frames import abstract_parameters, parameters_of, render_frames
+from jaxtalk.methods.ad_nerf.frames import all_networks, render_frames
 from jaxtalk.methods.ad_nerf.scene import Scene, scene_of
 from jaxtalk.methods.ad_nerf.stages import make_stages, smooths
 from jaxtalk.methods.api import Drive, Run
 from jaxtalk.rays import avatar_folder
 from jaxtalk.rays.avatar_folder import Saved
 from jaxtalk.rays.bounds import camera_vector
+from jaxtalk.rays.parameters import abstract_parameters, parameters_of
 
 _ARRAYS = "scene.npz"
 
@@ -74,7 +75,7 @@ class FieldAvatar:
         """Reads what `save` wrote. Raises `JaxtalkError` when a file is missing or is another system's."""
         saved = avatar_folder.load(folder, "ad_nerf", AdNerfConfig, _ARRAYS, Scene._fields)
         with_torso = any(name.startswith("torso/") for name in avatar_folder.parameter_names(folder))
-        abstract = abstract_parameters(saved.config.model, with_torso)
+        abstract = abstract_parameters(all_networks, saved.config.model, with_torso)
         parameters, scene = avatar_folder.load_parameters(folder, abstract), Scene(**saved.arrays)
         return cls(saved.name, saved.fps, saved.camera, saved.track, scene, parameters, saved.config)
 

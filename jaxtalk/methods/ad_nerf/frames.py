@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxtalk.methods.ad_nerf.config import ModelConfig
@@ -18,33 +15,14 @@ from jaxtalk.methods.ad_nerf.scene import Scene
 from jaxtalk.methods.api import Networks
 from jaxtalk.ops.bounds import look_up
 from jaxtalk.rays.bounds import frame_bounds
+from jaxtalk.rays.parameters import Parameters, networks_of
 from jaxtalk.rays.rendering import map_pixels, rays_through
 from jaxtalk.rays.speech_code import speech_code
 
-Parameters = Mapping[str, Any]  # network name -> pure dict of arrays
 
-
-@functools.cache
-def _graphs(model: ModelConfig, with_torso: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Graph definitions and abstract parameters of all networks that rendering needs."""
-
-    def make() -> Networks:
-        networks = head_networks(model, jax.random.key(0))
-        return networks | (torso_networks(model, jax.random.key(0)) if with_torso else {})
-
-    split = {name: nnx.split(module) for name, module in nnx.eval_shape(make).items()}
-    graphs = {name: graph for name, (graph, _) in split.items()}
-    return graphs, {name: nnx.to_pure_dict(state) for name, (_, state) in split.items()}
-
-
-def abstract_parameters(model: ModelConfig, with_torso: bool) -> dict[str, Any]:
-    """The tree of shapes that `parameters_of` gives for this model."""
-    return _graphs(model, with_torso)[1]
-
-
-def parameters_of(networks: Networks) -> dict[str, Any]:
-    """The networks' parameters as pure dicts."""
-    return {name: nnx.to_pure_dict(nnx.state(module)) for name, module in networks.items()}
+def all_networks(model: ModelConfig, with_torso: bool, key: jax.Array) -> Networks:
+    """Everything that rendering needs, in one dict."""
+    return head_networks(model, key) | (torso_networks(model, key) if with_torso else {})
 
 
 @functools.partial(jax.jit, static_argnames=("model", "smooth"))
@@ -60,8 +38,7 @@ def render_frames(
 ) -> Float[Array, "frames height width 3"]:
     """The head of each frame before the scene's plate, with the torso before it when `parameters` have one."""
     with_torso = "torso" in parameters
-    graphs = _graphs(model, with_torso)[0]
-    networks = {name: nnx.merge(graph, parameters[name]) for name, graph in graphs.items()}
+    networks = networks_of(parameters, all_networks, model, with_torso)
     size = scene.plate.shape[:2]
     code = speech_code(networks, model.audio, audio, smooth)
     head = head_condition(model, code, eye_openness)

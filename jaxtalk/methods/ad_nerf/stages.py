@@ -18,11 +18,12 @@ from jaxtalk.losses.reconstruction import squared_error
 from jaxtalk.methods.ad_nerf.config import AdNerfConfig, StageConfig
 from jaxtalk.methods.ad_nerf.examples import RayExamples, example_spec
 from jaxtalk.methods.ad_nerf.fields import head_condition, head_networks, torso_condition, torso_networks
-from jaxtalk.methods.ad_nerf.frames import parameters_of, render_frames
+from jaxtalk.methods.ad_nerf.frames import render_frames
 from jaxtalk.methods.ad_nerf.rendering import evaluations_per_ray, render, together, torso_bounds
 from jaxtalk.methods.ad_nerf.scene import Scene, scene_of
 from jaxtalk.methods.api import Batch, Networks, Phase, Term
 from jaxtalk.ops.compositing import Composite
+from jaxtalk.rays.parameters import parameters_of
 from jaxtalk.rays.rendering import rays_through
 from jaxtalk.rays.speech_code import speech_code
 

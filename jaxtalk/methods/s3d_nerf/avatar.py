@@ -8,24 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxtalk.clip import Camera, ClipView, Track
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.methods.api import Drive, Networks
 from jaxtalk.methods.s3d_nerf.config import S3DConfig
-from jaxtalk.methods.s3d_nerf.frames import (
-    Person,
-    abstract_parameters,
-    encode_person,
-    parameters_of,
-    person_of,
-    render_frames,
-)
+from jaxtalk.methods.s3d_nerf.frames import Person, encode_person, person_of, render_frames
+from jaxtalk.methods.s3d_nerf.networks import generator
 from jaxtalk.methods.s3d_nerf.picture import Encoded
 from jaxtalk.rays import avatar_folder
 from jaxtalk.rays.avatar_folder import Saved
 from jaxtalk.rays.bounds import camera_vector
+from jaxtalk.rays.parameters import abstract_parameters, parameters_of
 
 METHOD = "s3d_nerf"
 _ARRAYS = "person.npz"
@@ -65,6 +61,15 @@ class S3DAvatar:
 
     def parts(self, drive: Drive, names: tuple[str, ...]) -> list[np.ndarray]:
         """What `names` of `picture.Picture` say, for each frame: "coarse" inner faces, what places heard, ..."""
+        found = render_frames(self.config, *self._arguments(drive), parts=names)
+        return [np.asarray(part) for part in found]
+
+    def trace(self, drive: Drive) -> Any:
+        """The traced program of `render`, whose FLOPs `jaxtalk bench` counts."""
+        return jax.make_jaxpr(functools.partial(render_frames, self.config))(*self._arguments(drive))
+
+    def _arguments(self, drive: Drive) -> tuple[Any, ...]:
+        """What `render_frames` takes behind the settings."""
         windows = np.asarray(drive.audio, np.float32)
         feature = self.config.feature
         if windows.shape[1:] != (feature.window, feature.num_channels):
@@ -74,10 +79,7 @@ class S3DAvatar:
             )
         camera = camera_vector(self.camera if drive.camera is None else drive.camera)
         poses = (np.asarray(x, np.float32) for x in (drive.rotation, drive.translation))
-        found = render_frames(
-            self.config, self.parameters, self.person, self._encoded, windows, *poses, camera, parts=names
-        )
-        return [np.asarray(part) for part in found]
+        return self.parameters, self.person, self._encoded, windows, *poses, camera
 
     def heat(self, drive: Drive) -> np.ndarray:
         """How much what each place of the picture hears of its own changes with the speech of a drive, [side, side].
@@ -101,7 +103,7 @@ class S3DAvatar:
     def load(cls, folder: Path) -> S3DAvatar:
         """Reads what `save` wrote. Raises `JaxtalkError` when a file is missing or is another system's."""
         saved = avatar_folder.load(folder, METHOD, S3DConfig, _ARRAYS, Person._fields)
-        parameters = avatar_folder.load_parameters(folder, abstract_parameters(saved.config))
+        parameters = avatar_folder.load_parameters(folder, abstract_parameters(generator, saved.config))
         return cls(saved.name, saved.fps, saved.camera, saved.track, Person(**saved.arrays), parameters, saved.config)
 
 
@@ -118,6 +120,6 @@ def avatar_of(config: S3DConfig, networks: Networks, clip: ClipView) -> S3DAvata
         camera=clip.meta.camera,
         track=clip.track,
         person=person_of(clip),
-        parameters=parameters_of(config, networks),
+        parameters=parameters_of({name: networks[name] for name in abstract_parameters(generator, config)}),
         config=config,
     )

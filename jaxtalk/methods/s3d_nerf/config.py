@@ -202,6 +202,12 @@ def _check(config: S3DConfig) -> None:
             f"config.data.size: {size} cannot be halved {max(levels, steps)} times, as the networks do; "
             f"choose a multiple of {2 ** max(levels, steps)}"
         )
+    planes = 3 * model.encoder.plane_channels
+    if model.encoder.widths[-1] != planes:
+        raise JaxtalkError(
+            f"config.model.encoder.widths: the last level is the coarsest planes, "
+            f"3 x plane_channels = {planes} channels, not {model.encoder.widths[-1]}"
+        )
     if size % model.coarse_size:
         raise JaxtalkError(f"config.model.coarse_size: {model.coarse_size} does not divide the frames' {size} pixels")
     if model.superres.sr == "hybrid4x" and size != 4 * model.coarse_size:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -48,11 +50,10 @@ class AppearanceEncoder(nnx.Module):
 
     def __init__(self, settings: EncoderConfig, rngs: nnx.Rngs) -> None:
         planes = 3 * settings.plane_channels
-        widths = settings.widths[:-1]
-        inputs = (5, *widths)  # the picture and where each pixel is
-        self.downs = nnx.List([_Down(a, b, rngs) for a, b in zip(inputs, (*widths, planes), strict=True)])
-        self.ups = nnx.List([convolution(planes, planes, 3, rngs=rngs) for _ in widths])
-        self.joins = nnx.List([convolution(planes + width, planes, 1, rngs=rngs) for width in widths])
+        finer, inputs = settings.widths[:-1], (5, *settings.widths)  # the picture and where each pixel is
+        self.downs = nnx.List([_Down(a, b, rngs) for a, b in itertools.pairwise(inputs)])
+        self.ups = nnx.List([convolution(planes, planes, 3, rngs=rngs) for _ in finer])
+        self.joins = nnx.List([convolution(planes + width, planes, 1, rngs=rngs) for width in finer])
 
     def __call__(self, picture: Float[Array, "batch height width 3"]) -> list[jax.Array]:
         """Planes [batch, 3, h, w, C] of each level, the finest (half the picture's size) first.

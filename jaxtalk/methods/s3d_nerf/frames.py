@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxtalk.clip import ClipView
 from jaxtalk.input.inner_face import inner_face
-from jaxtalk.methods.api import Networks
 from jaxtalk.methods.s3d_nerf.config import S3DConfig
 from jaxtalk.methods.s3d_nerf.networks import generator
 from jaxtalk.methods.s3d_nerf.picture import Encoded, Picture, Source, Target, encode, picture
 from jaxtalk.ops.bounds import look_up
 from jaxtalk.ops.triplane import View
 from jaxtalk.rays.bounds import HeadGeometry, frame_bounds, geometry_of
-
-Parameters = Mapping[str, Any]  # network name -> pure dict of arrays
+from jaxtalk.rays.parameters import Parameters, networks_of
 
 
 class Person(NamedTuple):
@@ -50,35 +46,12 @@ def person_of(clip: ClipView) -> Person:
     )
 
 
-@functools.cache
-def _graphs(config: S3DConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    networks = nnx.eval_shape(lambda: generator(config, jax.random.key(0)))
-    split = {name: nnx.split(module) for name, module in networks.items()}
-    graphs = {name: graph for name, (graph, _) in split.items()}
-    return graphs, {name: nnx.to_pure_dict(state) for name, (_, state) in split.items()}
-
-
-def abstract_parameters(config: S3DConfig) -> dict[str, Any]:
-    """The tree of shapes that `parameters_of` gives."""
-    return _graphs(config)[1]
-
-
-def parameters_of(config: S3DConfig, networks: Networks) -> dict[str, Any]:
-    """The generator's parameters as pure dicts: no judge is needed to render."""
-    return {name: nnx.to_pure_dict(nnx.state(networks[name])) for name in _graphs(config)[0]}
-
-
-def networks_of(config: S3DConfig, parameters: Parameters) -> Networks:
-    """The modules that hold `parameters`."""
-    return {name: nnx.merge(graph, parameters[name]) for name, graph in _graphs(config)[0].items()}
-
-
 @functools.partial(jax.jit, static_argnames=("config",))
 def encode_person(config: S3DConfig, parameters: Parameters, person: Person) -> Encoded:
     """Planes and slots: one encoder pass, all that fitting is."""
     view = View(*(jnp.asarray(x)[None] for x in (person.rotation, person.translation, person.camera)))
     pixels, face = (jnp.asarray(x, jnp.float32)[None] / 255 for x in (person.picture, person.face))
-    return encode(networks_of(config, parameters), config.model, Source(pixels, face, view))
+    return encode(networks_of(parameters, generator, config), config.model, Source(pixels, face, view))
 
 
 @functools.partial(jax.jit, static_argnames=("config", "parts"))
@@ -94,7 +67,7 @@ def render_frames(
     parts: tuple[str, ...] = ("fine",),
 ) -> tuple[jax.Array, ...]:
     """What `parts` of `picture.Picture` name, for each frame; `config.model.frames_at_once` frames side by side."""
-    networks, size = networks_of(config, parameters), encoded.source.picture.shape[1:3]
+    networks, size = networks_of(parameters, generator, config), encoded.source.picture.shape[1:3]
     side = config.model.coarse_size
     geometry = HeadGeometry(camera, jnp.asarray(person.depth_range), jnp.asarray(person.proxy_points))
     grid = frame_bounds(geometry, config.model.sampling, size, rotation, translation)
