@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxtalk.clip import ClipView
+from jaxtalk.clip import ClipView, write_image
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.evaluation.results import write_text
 from jaxtalk.evaluation.statistics import over_clips
 from jaxtalk.methods.api import Run, load_method
+from jaxtalk.metrics.offset_plot import draw_offsets
 from jaxtalk.metrics.sync_windows import LEAST_SHIFT, REACH, mean_and_error, offset_curve, told_apart
 
 LENGTHS = {"single": 1, "1s": 25, "2s": 50}  # windows, one at each frame, whose cosines are averaged
@@ -39,7 +40,8 @@ def sync_offsets(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "sync_offsets.json", json.dumps(results, indent=1) + "\n")
-    draw(results, out / "sync_offsets.png")
+    curves = {name: np.array(clip["similarity"], float) for name, clip in results["clips"].items()}  # None is NaN
+    write_image(out / "sync_offsets.png", draw_offsets(curves))
     print(table(results))
     print(f"wrote {out / 'sync_offsets.png'}")
     return results
@@ -111,24 +113,6 @@ def table(results: Mapping[str, Any]) -> str:
         cells = (_cell(accuracy[length]) for length in LENGTHS)
         lines.append(f"{name:32} {peak:>5}  " + "".join(f"{cell:>16}" for cell in cells))
     return "\n".join(lines)
-
-
-def draw(results: Mapping[str, Any], path: Path) -> None:
-    """A PNG of the mean cosine over offsets of each clip; 0 is marked, and each clip's peak."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), dpi=120, layout="constrained")
-    axes = figure.add_subplot()
-    for name, clip in results["clips"].items():
-        values = [_float(value) for value in clip["similarity"]]
-        (line,) = axes.plot(results["offsets"], values, label=name, linewidth=1.6)
-        axes.plot([clip["peak"]], [np.nanmax(values)], "o", color=line.get_color(), markersize=5)
-    axes.axvline(0, color="0.6", linewidth=1, linestyle="--")
-    axes.set_xlabel("sound later than lips, frames")
-    axes.set_ylabel("mean cosine of lips and speech")
-    axes.legend(frameon=False, fontsize=8)
-    FigureCanvasAgg(figure).print_png(str(path))
 
 
 def _cell(accuracy: Mapping[str, float | None]) -> str:

@@ -9,8 +9,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from jaxtalk.methods.api import Networks
-
+Networks = dict[str, nnx.Module]
 Parameters = Mapping[str, Any]  # network name -> pure dict of arrays
 Make = Callable[..., Networks]  # of settings, which can be hashed, and a key
 

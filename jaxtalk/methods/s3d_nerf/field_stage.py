@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import grain
 import jax
@@ -211,7 +211,13 @@ class FieldStage:
         found = self._from(self.settings.sync_start, step, heard, nothing)
         return {f"sync_{n}": Term(x, self.settings.w_sync) for n, x in zip(names, found, strict=True)}
 
-    def _from(self, start: int, step: jax.Array, make, nothing):  # type: ignore[no-untyped-def]
+    def _from(
+        self,
+        start: int,
+        step: jax.Array,
+        make: Callable[[], tuple[jax.Array, ...]],
+        nothing: tuple[jax.Array, ...],
+    ) -> tuple[jax.Array, ...]:
         """What `make` gives from step `start` on; before, `nothing`, at no cost."""
         return make() if start <= 0 else jax.lax.cond(step >= start, make, lambda: nothing)
 

@@ -1,8 +1,6 @@
-"""What the trained sync network says of clips: embeddings of all their windows, and a picture of them."""
+"""What the trained sync network says of clips: embeddings of all their windows."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -61,23 +59,3 @@ def embed_windows(
 @nnx.jit
 def _embed(network: SyncNetwork, frames: jax.Array, boxes: jax.Array, mel: jax.Array) -> tuple[jax.Array, jax.Array]:
     return network.faces(lip_crops(frames / 255.0, boxes, network.lip_size)), network.audio(mel)
-
-
-def draw_offsets(curves: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Mean cosine over offsets {name: [2 reach + 1]} as a picture [H, W, 3] float32 in [0, 1]; 0 is marked."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 3.2), dpi=100, layout="constrained")
-    axes = figure.add_subplot()
-    for name, curve in curves.items():
-        reach = len(curve) // 2
-        axes.plot(np.arange(-reach, reach + 1), curve, label=name, linewidth=1.5)
-    axes.axvline(0, color="0.6", linewidth=1, linestyle="--")
-    axes.set_xlabel("sound later than lips, frames", fontsize=8)
-    axes.set_ylabel("mean cosine", fontsize=8)
-    axes.tick_params(labelsize=7)
-    axes.legend(fontsize=7, frameon=False)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].astype(np.float32) / 255

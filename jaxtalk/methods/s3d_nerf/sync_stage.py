@@ -23,7 +23,8 @@ from jaxtalk.methods.api import Batch, Networks, Phase, Term
 from jaxtalk.methods.s3d_nerf.sync_augment import vary_boxes, vary_crops, vary_mel
 from jaxtalk.methods.s3d_nerf.sync_config import SyncNetConfig, SyncStageConfig
 from jaxtalk.methods.s3d_nerf.sync_examples import FPS, SHAPES, SyncExamples, example_spec, window_frames, window_mel
-from jaxtalk.methods.s3d_nerf.sync_judging import draw_offsets, embed_windows
+from jaxtalk.methods.s3d_nerf.sync_judging import embed_windows
+from jaxtalk.metrics.offset_plot import draw_offsets
 from jaxtalk.metrics.sync_windows import offset_curve
 from jaxtalk.nn.pretrained.wav2lip_expert import EMBEDDING, FACE_SIZE, FRAMES
 from jaxtalk.nn.sync_network import SyncNetwork
@@ -155,7 +156,8 @@ class SyncStage:
         assert isinstance(network, SyncNetwork)
         clips = zip(batch["frames"], batch["boxes"], batch["mel"], strict=True)
         curves = [offset_curve(*embed_windows(network, *windows)) for windows in clips]
-        return {"offsets": draw_offsets({f"clip {index}": curve for index, curve in enumerate(curves)})}
+        drawn = draw_offsets({f"clip {index}": curve for index, curve in enumerate(curves)})
+        return {"offsets": drawn.astype(np.float32) / 255}
 
 
 def comparable(clip: jax.Array, time: jax.Array, min_shift: int) -> jax.Array:
