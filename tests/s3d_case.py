@@ -54,8 +54,9 @@ def small_config(arg: str = "tiny") -> ml_collections.ConfigDict:
     model.coarse_size, model.face_rays = 8, 0
     model.encoder.update(widths=(8, 12), plane_channels=4)
     model.slots.update(grid=4, width=8, iterations=1)
-    model.speech.update(feature="mel", widths=(8, 8), heads=2, audio_tokens=4, placed=False, lips=False)
-    model.deform.update(widths=(8, 8), plane_channels=4, hidden=8, frequencies=2)
+    model.speech.update(feature="mel", widths=(8, 8), heads=2, audio_tokens=4)
+    model.speech.update(placed=False, lips=False, null_token=False)
+    model.deform.update(widths=(8, 8), plane_channels=4, hidden=8, frequencies=2, hears_mean=True)
     model.decoder.update(hidden=(8, 8))
     model.superres.update(widths=(8, 8), residual_blocks=0)
     model.discriminator.update(base=64, limit=8)
@@ -63,7 +64,9 @@ def small_config(arg: str = "tiny") -> ml_collections.ConfigDict:
     model.sampling.update(num_samples=4, num_coarse=4, num_fine=4)
     stages.sync.update(steps=2, batch_size=2)
     model.decoder.hears = False
-    stages.field.update(steps=2, clips_per_step=2, w_per=0.0, w_shape=0.0, mouth_weight=8.0, critic_frames=1)
+    stages.field.update(
+        steps=2, clips_per_step=2, w_per=0.0, w_shape=0.0, w_listen=0.0, mouth_weight=8.0, critic_frames=1
+    )
     apply_arguments(config, arguments, s3d_nerf.SHORT, "s3d_case")
     return config
 

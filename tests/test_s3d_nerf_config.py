@@ -175,6 +175,10 @@ def test_tiny_is_small() -> None:
         ("sr=hybrid4x,model.superres.blend=False", r"four times as wide.*config.model.coarse_size=16"),
         ("sr=hybrid4x,coarse_size=16,model.superres.blend=True", "config.model.superres.blend: only with sr=unet"),
         ("model.speech.audio_tokens=1", "config.model.speech.audio_tokens: .* at least 2"),
+        (
+            "stages.field.w_listen=0.1,model.speech.null_token=False",
+            "config.stages.field.w_listen: .*config.model.speech.null_token=True",
+        ),
         ("model.speech.heads=7", "config.model.speech.heads: 7 do not divide the 48 channels"),
         ("stages.field.frames=4", "config.stages.field.frames: 4, .* reads 5 consecutive frames"),
         ("deform=some", "config.model.deform.kind: 'some' is not one of"),

@@ -29,7 +29,7 @@ def test_the_network_outlives_the_trace_that_loaded_it(monkeypatch: pytest.Monke
     settings = FieldStageConfig(w_per=0.25, per_start=3)
 
     def total(image: jax.Array, step: jax.Array) -> jax.Array:
-        made = Picture(image, image, image[..., 0], image[..., 0], None)
+        made = Picture(image, image, image[..., 0], image[..., 0], None, None)
         terms = perceptual.perceptual_terms(made, truth, settings, step)
         assert set(terms) == {"per_coarse", "per_fine"} and terms["per_fine"].weight == 0.25
         return sum((term.values.mean() for term in terms.values()), jnp.float32(0))

@@ -91,6 +91,21 @@ def test_the_map_decides_where_speech_acts() -> None:
     np.testing.assert_allclose(moved[2], moved[3], atol=1e-6)
 
 
+def test_speech_comes_by_f_cm_alone_where_the_mean_is_not_heard() -> None:
+    """What each place hears then decides all; the other kinds, which have no F_cm, hear the mean all the same."""
+    config = settings("tiny,model.deform.hears_mean=False")
+    deformation: Any = _networks(config, moving=True)["deformation"]
+    random = np.random.default_rng(0)
+    draw = lambda *shape: jnp.asarray(random.normal(size=shape), jnp.float32)  # noqa: E731
+    heard, points, speech, other = draw(1, 4, 4, 8), draw(1, 3, 3), draw(1, 8), draw(1, 8)
+    planes, same = (deformation.planes(heard, s) for s in (speech, other))
+    np.testing.assert_array_equal(planes, same)
+    np.testing.assert_array_equal(*(deformation(points, planes, s, None) for s in (speech, other)))
+    assert float(jnp.abs(deformation.planes(2 * heard[:, ::-1], speech) - planes).max()) > 1e-3
+    naive: Any = _networks(settings("tiny,model.deform.hears_mean=False,deform=nd"), moving=True)["deformation"]
+    assert float(jnp.abs(naive(points, None, speech, None) - naive(points, None, other, None)).max()) > 1e-4
+
+
 def _turned(pose: jax.Array, turn: np.ndarray) -> jax.Array:
     return pose @ jnp.asarray(turn.T, jnp.float32)
 

@@ -133,7 +133,9 @@ def _nearly_true(monkeypatch: pytest.MonkeyPatch) -> None:
         truth = Truth.of(batch, stage.config.model.coarse_size)
         fine, coarse = truth.fine[:, chosen] + 0.1, truth.coarse[:, chosen] + 0.1
         count = fine.shape[:2]
-        return Picture(coarse, fine, jnp.ones((*count, 8, 8)), jnp.full((*count, 7), 0.25), None)
+        return Picture(
+            coarse, fine, jnp.ones((*count, 8, 8)), jnp.full((*count, 7), 0.25), None, jnp.full((*count, 4, 4), 0.75)
+        )
 
     monkeypatch.setattr(FieldStage, "_pictures", pictures)
 
@@ -165,6 +167,24 @@ def test_terms_begin_at_their_steps_with_the_weights_of_equation_9(
     off = FieldStage(settings("tiny,w_adv=0,w_sync=0,deform=none"))
     found, _ = off.losses({}, batch, jax.random.key(0), jnp.int32(9))
     assert set(found) == {"pix_coarse", "pix_fine"}
+
+
+def test_listening_costs_from_its_start_and_only_where_places_listen(
+    clip: ClipView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet = "tiny,w_adv=0,w_sync=0,model.speech.null_token=True,stages.field.w_listen=0.5,stages.field.listen_start=3"
+    stage = FieldStage(settings(quiet))
+    (taught,) = _taught(dataclasses.replace(stage, config=settings(f"{quiet},stages.field.listen_start=0")),
+                        stage.losses, "listen")  # fmt: skip
+    assert taught == {"encoder", "slots", "speech", "attention"}
+    _nearly_true(monkeypatch)
+    batch = _batch(stage, clip)
+    for step, expected in ((2, 0.0), (3, 0.75**0.5)):
+        term = stage.losses({}, batch, jax.random.key(0), jnp.int32(step))[0]["listen"]
+        assert term.weight == 0.5 and float(reduce_term(term)) == pytest.approx(expected, abs=1e-3)
+    some, all_over = jnp.array([[1.0, 0.0], [0.0, 0.0]]), jnp.full((2, 2), 0.25)
+    few, even = (float(reduce_term(stage._listening(x[None, None], jnp.int32(3)))) for x in (some, all_over))
+    assert few < 0.6 * even
 
 
 def test_pixels_count_as_means_or_sums_and_in_the_mouth_more(clip: ClipView, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -398,7 +418,7 @@ def test_previews_have_a_row_for_each_clip(clip: ClipView, monkeypatch: pytest.M
 
     def drawn(stage: FieldStage, networks: Networks, arrays: Any) -> Picture:
         shapes = jnp.full((2, 8, 8, 3), 0.75), jnp.full((2, SIZE, SIZE, 3), 0.25)
-        return Picture(*shapes, jnp.ones((2, 8, 8)), jnp.zeros((2, 7)), None)
+        return Picture(*shapes, jnp.ones((2, 8, 8)), jnp.zeros((2, 7)), None, None)
 
     monkeypatch.setattr(field_stage, "_previewed", drawn)
     (image,) = stage.preview(networks, {name: np.asarray(array) for name, array in arrays.items()}).values()

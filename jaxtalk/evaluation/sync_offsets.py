@@ -15,7 +15,7 @@ from jaxtalk.evaluation.results import write_text
 from jaxtalk.evaluation.statistics import over_clips
 from jaxtalk.methods.api import Run, load_method
 from jaxtalk.metrics.offset_plot import draw_offsets
-from jaxtalk.metrics.sync_windows import LEAST_SHIFT, REACH, mean_and_error, offset_curve, told_apart
+from jaxtalk.metrics.sync_windows import LEAST_SHIFT, REACH, mean_and_error, offset_curve, peak_offset, told_apart
 
 LENGTHS = {"single": 1, "1s": 25, "2s": 50}  # windows, one at each frame, whose cosines are averaged
 _BLOCK = 25  # frames at least of the blocks that a standard error is taken of
@@ -51,8 +51,8 @@ def measure_offsets(run: Run, clips: Sequence[ClipView]) -> dict[str, Any]:
     """Similarity over offsets and accuracy of each clip, and their means over clips, then identities.
 
     {"offsets" [31], "clips": {name: {"identity", "windows", "similarity" [31], "peak", "accuracy"}}, "accuracy"}:
-    `similarity` is the mean cosine at each offset, lips against sound so many frames later, and `peak` the offset of
-    the greatest. `accuracy` {"single", "1s", "2s"} is how often in-sync beats speech shifted by 5 to 15 frames
+    `similarity` is the mean cosine at each offset, lips against sound so many frames later, and `peak` the offset at
+    which it is greatest, between frames (`peak_offset`). `accuracy` {"single", "1s", "2s"} is how often in-sync beats speech shifted by 5 to 15 frames
     (chance 0.5), for one window and for means over as many as begin within 1 and 2 seconds: {"mean",
     "standard_error"}, of a clip from the means of blocks of neighbours. What a clip is too short for is None.
 
@@ -87,7 +87,7 @@ def _measure(embeddings: tuple[np.ndarray, np.ndarray], identity: str) -> dict[s
         "identity": identity,
         "windows": int(np.isfinite(lips).all(-1).sum()),
         "similarity": [_number(value) for value in curve],
-        "peak": int(np.nanargmax(curve)) - REACH,
+        "peak": round(peak_offset(curve), 2),
         "accuracy": accuracy,
     }
 
@@ -107,7 +107,7 @@ def _over_clips(found: Mapping[str, Any], length: str) -> dict[str, float | None
 def table(results: Mapping[str, Any]) -> str:
     """Lines of text: a clip each, and the mean."""
     lines = [f"{'clip':32} {'peak':>5}  " + "".join(f"{length:>16}" for length in LENGTHS)]
-    rows = {name: (str(clip["peak"]), clip["accuracy"]) for name, clip in results["clips"].items()}
+    rows = {name: (f"{clip['peak']:+.1f}", clip["accuracy"]) for name, clip in results["clips"].items()}
     rows["mean"] = ("", results["accuracy"])
     for name, (peak, accuracy) in rows.items():
         cells = (_cell(accuracy[length]) for length in LENGTHS)

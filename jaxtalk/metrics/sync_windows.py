@@ -18,6 +18,20 @@ def offset_curve(lips: np.ndarray, speech: np.ndarray, reach: int = REACH) -> np
     return np.array([row[np.isfinite(row)].mean() if np.isfinite(row).any() else np.nan for row in rows])
 
 
+def peak_offset(curve: np.ndarray) -> float:
+    """Where a curve over offsets -reach .. reach is greatest, in frames: a parabola's top through the three around it.
+
+    At either end, or beside a NaN, the offset itself.
+    """
+    top = int(np.nanargmax(curve))
+    offset = top - len(curve) // 2
+    if not 0 < top < len(curve) - 1 or not np.isfinite(curve[top - 1 : top + 2]).all():
+        return float(offset)
+    before, at, after = curve[top - 1 : top + 2]
+    bend = before - 2 * at + after
+    return float(offset + (0.5 * (before - after) / bend if bend else 0.0))
+
+
 def told_apart(
     lips: np.ndarray, speech: np.ndarray, frames: int = 1, least: int = LEAST_SHIFT, most: int = REACH
 ) -> np.ndarray:

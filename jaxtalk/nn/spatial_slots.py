@@ -18,9 +18,10 @@ class SpatialSlots(nnx.Module):
     MLP, `iterations` times.
 
     Args:
-        cells: K, how many there are.
-        init: "input" starts each slot from the input of its own cell and a learned position, so that slot k means
-            place k; "gaussian" from learned noise (one mean and deviation for all), drawn once and kept.
+        cells: K, how many there are; of a square map.
+        init: "input" starts each slot from the input of its own cell and a learned position (at first `place_waves`),
+            so that slot k means place k; "gaussian" from learned noise (one mean and deviation for all), drawn once and
+            kept.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class SpatialSlots(nnx.Module):
         self.out = linear(2 * width, width, rngs=rngs)
         if init == "input":
             self.first = linear(inputs, width, rngs=rngs)
-            self.position = nnx.Param(0.02 * jax.random.normal(rngs.params(), (cells, width)))
+            self.position = nnx.Param(place_waves(round(cells**0.5), width))
         else:
             self.mean = nnx.Param(jax.random.normal(rngs.params(), (1, width)) * width**-0.5)
             self.log_deviation = nnx.Param(jnp.zeros((1, width)))
@@ -74,3 +75,13 @@ class SpatialSlots(nnx.Module):
         scores = jnp.einsum("bsw,biw->bsi", query, key).astype(jnp.float32)
         shares = jax.nn.softmax(scores, 1) + EPSILON
         return (shares / shares.sum(-1, keepdims=True)).astype(key.dtype)
+
+
+def place_waves(side: int, width: int) -> Float[Array, "cells width"]:
+    """Sines and cosines of the row and of the column of each of side x side cells, of half a wave to side / 4 waves."""
+    count = -(-width // 4)
+    rates = jnp.pi * (side / 2) ** (jnp.arange(count) / max(count - 1, 1))
+    angles = (jnp.arange(side) + 0.5)[:, None] / side * rates
+    waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
+    both = jnp.concatenate(jnp.broadcast_arrays(waves[:, None], waves[None]), -1)
+    return both.reshape(side**2, -1)[:, :width]

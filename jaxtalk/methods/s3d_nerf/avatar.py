@@ -82,18 +82,16 @@ class S3DAvatar:
         return self.parameters, self.person, self._encoded, windows, *poses, camera
 
     def heat(self, drive: Drive) -> np.ndarray:
-        """How much what each place of the picture hears of its own changes with the speech of a drive, [side, side].
+        """How much what each place of the picture hears changes with the speech of a drive, [side, side].
 
-        The mean over frames of the length, over channels, of F_cm less its mean over frames and less its mean over
-        places, which says nothing of where (the paper draws the mean over channels, whose sign and level mean nothing).
-        Raises `JaxtalkError` where no place hears for itself.
+        The mean over frames of the length, over channels, of F_cm less its mean over frames. (The paper draws the mean
+        over channels, whose sign and level mean nothing.) Raises `JaxtalkError` where no place hears for itself.
         """
         if self.config.model.deform.kind != "full":
             raise JaxtalkError(f"avatar {self.name}: no place hears for itself with model.deform.kind="
                                f"{self.config.model.deform.kind}")  # fmt: skip
         (heard,) = self.parts(drive, ("heard",))
-        own = heard - heard.mean((1, 2), keepdims=True)
-        return np.linalg.norm(own - own.mean(0), axis=-1).mean(0)
+        return np.linalg.norm(heard - heard.mean(0), axis=-1).mean(0)
 
     def save(self, folder: Path) -> None:
         saved = Saved(self.name, self.fps, self.camera, self.track, self.config, self.person._asdict())

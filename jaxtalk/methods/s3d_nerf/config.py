@@ -43,6 +43,7 @@ class SpeechConfig:
     audio_tokens: int = 16  # rows of a window, 50 a second
     widths: tuple[int, ...] = (256, 256, 256)
     heads: int = 8
+    null_token: bool = False  # places may attend to a token without value, and so hear nothing; w_listen makes them
     placed: bool = False  # tokens know their place in the window, and the middle counts most in their mean
     lips: bool = False  # the lips' shape is told of the mean, and all that follows reads it; w_shape teaches it
 
@@ -57,6 +58,7 @@ class DeformConfig:
     plane_channels: int = 32
     hidden: int = 128  # of the MLP at each point
     frequencies: int = 4
+    hears_mean: bool = True  # points and the U-Net read the mean token beside F_cm; else kind=full hears F_cm alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,9 +125,11 @@ class FieldStageConfig:
     w_adv: float = 1.0
     w_sync: float = 0.5
     w_deform: float = 0.001
+    w_listen: float = 0.0  # of how much the places of the source listen, so that they do where it pays
     w_shape: float = 0.0  # of the lips' shape that is told of speech: clips of minutes need it
     shape_windows: int = 32  # of each clip, at any of its frames, that w_shape is learnt from
     shape_share: float = 0.5  # of the clips whose pictures are moved by the true shapes in place of the told ones
+    listen_start: int = 0
     per_start: int = 0
     adv_start: int = 30_000
     sync_start: int = 50_000
@@ -227,6 +231,10 @@ def _check(config: S3DConfig) -> None:
         )
     if config.stages.field.w_shape and not model.speech.lips:
         raise JaxtalkError("config.stages.field.w_shape teaches what config.model.speech.lips tells; set that to True")
+    if config.stages.field.w_listen and not model.speech.null_token:
+        raise JaxtalkError(
+            "config.stages.field.w_listen: places can only listen less with config.model.speech.null_token=True; set it"
+        )
     if config.syncs and config.stages.field.frames != model.sync.frames:
         raise JaxtalkError(
             f"config.stages.field.frames: {config.stages.field.frames}, and the lip-sync discriminator reads "

@@ -22,7 +22,8 @@ class Deformation(nnx.Module):
     """Offsets of points from what they are, the speech, and what the source picture's places hear.
 
     Kinds: "full" reads F_cm, by planes that a U-Net makes of it; "fcd" tri-plane features at the point instead; "nd"
-    neither. The last layer starts at zero: nothing moves.
+    neither. All read the mean token, but "full" without `hears_mean`, whose speech comes by F_cm alone. The last layer
+    starts at zero: nothing moves.
 
     Args:
         heard: channels of F_cm; `speech`: of the mean token; `features`: of the tri-planes at a point.
@@ -34,15 +35,17 @@ class Deformation(nnx.Module):
     ) -> None:
         self.settings = settings
         read = {"full": settings.plane_channels, "fcd": features, "nd": 0}[settings.kind]
+        self.hears_mean = settings.hears_mean or settings.kind != "full"
+        mean = speech if self.hears_mean else 0
         if settings.kind == "full":
             steps = _halvings(side)
             widths = settings.widths[: steps + 1]
-            self.maps = UNet(heard + speech, 3 * settings.plane_channels, widths, rngs=rngs)
+            self.maps = UNet(heard + mean, 3 * settings.plane_channels, widths, rngs=rngs)
         hidden: tuple[int, ...] = _ND_WIDTHS if settings.kind == "nd" else (settings.hidden,) * 2
         self.skips = settings.arch == "point_unet" and settings.kind != "nd"
         if self.skips:
             hidden = tuple(width * settings.hidden // 128 for width in _POINT_UNET)
-        self.sizes = (encoding_size(3, settings.frequencies), read, speech)
+        self.sizes = (encoding_size(3, settings.frequencies), read, mean)
         inputs = [sum(self.sizes), *hidden]
         if self.skips:  # the last two layers also read what was as wide on the way down
             inputs[4] += hidden[1]
@@ -57,8 +60,10 @@ class Deformation(nnx.Module):
         """What the U-Net makes of F_cm and the speech: once a frame."""
         if self.settings.kind != "full":
             return None
-        tiled = jnp.broadcast_to(speech[..., None, None, :], (*heard.shape[:-1], speech.shape[-1]))
-        x = jnp.concatenate([heard, tiled], -1)
+        x = heard
+        if self.hears_mean:
+            tiled = jnp.broadcast_to(speech[..., None, None, :], (*heard.shape[:-1], speech.shape[-1]))
+            x = jnp.concatenate([heard, tiled], -1)
         x = self.maps(x.reshape(-1, *x.shape[-3:])).reshape(*x.shape[:-1], -1)
         return jnp.moveaxis(x.reshape(*x.shape[:-1], 3, -1), -2, -4)
 
@@ -81,7 +86,8 @@ class Deformation(nnx.Module):
         if self.settings.kind == "fcd":
             assert features is not None
             parts.append(features)
-        parts.append(speech[..., None, :])
+        if self.hears_mean:
+            parts.append(speech[..., None, :])
         kept: list[jax.Array] = []
         for index, layer in enumerate(self.layers):
             if self.skips and index >= 4:

@@ -30,6 +30,7 @@ from jaxtalk.nn.sync_network import SyncNetwork, judge
 from jaxtalk.ops.triplane import View
 
 PICTURES = ("coarse", "fine")  # what is made of a target, and judged
+_QUIET = 1e-4  # attention below which nothing is gained
 _PER_FRAME = ("windows", "rotation", "translation", "bounds")
 
 
@@ -108,6 +109,8 @@ class FieldStage:
             terms |= self._sync(networks, made, batch, step)
         if self.config.model.deform.kind != "none":
             terms["deform"] = Term(made.offsets, settings.w_deform)
+        if settings.w_listen and made.listened is not None:
+            terms["listen"] = self._listening(made.listened, step)
         if settings.w_shape:
             terms["shape"] = self._shape(networks, batch)
         error = jnp.square(made.fine - truth.fine)
@@ -178,6 +181,12 @@ class FieldStage:
                 error.sum((-3, -2, -1)) if settings.pix_reduction == "sum" else error, settings.w_pix
             )
         return terms
+
+    def _listening(self, listened: Float[Array, "batch frames side side"], step: jax.Array) -> Term:
+        """The root of each place's attention to speech: to listen here and not there costs less than a little all over,
+        which networks that scale what they hear would else prefer."""
+        counts = step >= self.settings.listen_start
+        return Term(jnp.sqrt(listened + _QUIET) * counts, self.settings.w_listen)
 
     def _shape(self, networks: Networks, batch: Batch) -> Term:
         speech = networks["speech"]

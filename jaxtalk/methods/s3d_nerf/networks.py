@@ -66,7 +66,9 @@ def generator(config: S3DConfig, key: jax.Array) -> Networks:
         networks["slots"] = SpatialSlots(
             3 * features, slots.width, slots.grid**2, slots.iterations, slots.slot_init, rngs=rngs
         )
-        networks["attention"] = CrossAttention(slots.width, speech, speech, model.speech.heads, rngs=rngs)
+        networks["attention"] = CrossAttention(
+            slots.width, speech, speech, model.speech.heads, model.speech.null_token, rngs=rngs
+        )
     if kind != "none":
         networks["deformation"] = Deformation(model.deform, speech, speech, features, model.slots.grid, rngs)
     return networks

@@ -57,6 +57,7 @@ class Picture(NamedTuple):
     opacity: jax.Array  # [batch, h, w]
     offsets: jax.Array  # [batch, points] squared lengths, in units of the planes' box
     heard: jax.Array | None  # F_cm [batch, side, side, width]
+    listened: jax.Array | None  # [batch, side, side] each place's attention to speech, of 1
 
 
 def encode(networks: Networks, model: ModelConfig, source: Source) -> Encoded:
@@ -78,14 +79,14 @@ def _cells(planes: list[jax.Array], grid: int) -> Float[Array, "batch cells chan
 def picture(networks: Networks, model: ModelConfig, encoded: Encoded, target: Target, key: jax.Array | None) -> Picture:
     """One frame of each source. `key`: jitters the samples; None for rendering."""
     tokens, speech = networks["speech"](target.windows, target.lips)
-    heard, planes = _hear(networks, model, encoded, tokens, speech)
+    heard, listened, planes = _hear(networks, model, encoded, tokens, speech)
     rays = _face_rays(model, encoded.source, target)
     found, opacity, offsets = _march(networks, model, encoded, planes, speech, rays, key)
     side = model.coarse_size
     maps, opacity = (_scattered(x, rays.cells, side) for x in (found, opacity[..., None]))
     moved = _moved(encoded.source, target, maps[..., 3:], opacity[..., 0])
     fine = networks["refinement"](maps[..., :3], encoded.source.picture, moved)
-    return Picture(maps[..., :3], fine, opacity[..., 0], offsets, heard)
+    return Picture(maps[..., :3], fine, opacity[..., 0], offsets, heard, listened)
 
 
 class _Rays(NamedTuple):
@@ -159,15 +160,16 @@ def _march(
 
 def _hear(
     networks: Networks, model: ModelConfig, encoded: Encoded, tokens: jax.Array, speech: jax.Array
-) -> tuple[jax.Array | None, jax.Array | None]:
-    """F_cm (eq. 3), and the planes that the deformation reads."""
+) -> tuple[jax.Array | None, jax.Array | None, jax.Array | None]:
+    """F_cm (eq. 3), how much each place listens, and the planes that the deformation reads."""
     if encoded.slots is None:
-        return None, None
-    side = model.slots.grid
-    heard = networks["attention"](encoded.slots, tokens).reshape(len(tokens), side, side, -1)
+        return None, None, None
+    grid = (len(tokens), model.slots.grid, model.slots.grid)
+    heard, listened = networks["attention"](encoded.slots, tokens)
+    heard, listened = heard.reshape(*grid, -1), listened.reshape(grid)
     deformation = networks["deformation"]
     assert isinstance(deformation, Deformation)
-    return heard, deformation.planes(heard, speech)
+    return heard, listened, deformation.planes(heard, speech)
 
 
 def _field(
