@@ -102,7 +102,7 @@ def tiny() -> tuple[ModelConfig, StagesConfig]:
         encoder=EncoderConfig(widths=(16, 32, 48, 24), plane_channels=8, plane_proj="perspective", merged=True),
         slots=SlotConfig(grid=16, width=48),
         speech=SpeechConfig(feature="mel", widths=(48, 48, 48), heads=4, placed=True, lips=True, null_token=True),
-        deform=DeformConfig(widths=(32, 48, 48), plane_channels=8, hidden=48, hears_mean=False),
+        deform=DeformConfig(widths=(48,), planes=1, plane_channels=8, hidden=48, hears_mean=False),
         decoder=DecoderConfig(hidden=(48, 32), density_scale=30.0, source_color=True, hears=True),
         superres=SuperResolutionConfig(widths=(16, 32, 48), residual_blocks=1, blend=True),
         discriminator=DiscriminatorConfig(base=1024, limit=64),

@@ -33,6 +33,8 @@ def test_the_planes_read_xy_yz_and_xz() -> None:
         planes = np.zeros((3, *grid.shape), np.float32)
         planes[plane] = grid
         np.testing.assert_allclose(3 * sample_planes(jnp.asarray(planes), point)[0], expected, atol=1e-6)
+    alone = sample_planes(jnp.asarray(grid[None], jnp.float32), point)[0]  # the first plane, without the others
+    np.testing.assert_allclose(alone, (0.1, 0.2), atol=1e-6)
 
 
 def test_outside_is_zero_and_borders_lie_on_the_outer_cells_edges() -> None:

@@ -179,6 +179,7 @@ def test_tiny_is_small() -> None:
             "stages.field.w_listen=0.1,model.speech.null_token=False",
             "config.stages.field.w_listen: .*config.model.speech.null_token=True",
         ),
+        ("model.deform.planes=4", "config.model.deform.planes: 4; 1"),
         ("model.speech.heads=7", "config.model.speech.heads: 7 do not divide the 48 channels"),
         ("stages.field.frames=4", "config.stages.field.frames: 4, .* reads 5 consecutive frames"),
         ("deform=some", "config.model.deform.kind: 'some' is not one of"),

@@ -91,6 +91,28 @@ def test_the_map_decides_where_speech_acts() -> None:
     np.testing.assert_allclose(moved[2], moved[3], atol=1e-6)
 
 
+def test_with_one_plane_a_point_hears_what_its_place_in_the_picture_heard() -> None:
+    """Whatever its depth; planes of depth would bring it what other places heard. One convolution reaches a cell far,
+    two reach two, but for the group normalisation, which all places share."""
+    config = settings("tiny,model.deform.planes=1,model.deform.hears_mean=False")
+    deform = dataclasses.replace(config.model.deform, widths=(8,))
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, deform=deform))
+    deformation: Any = _networks(config, moving=True)["deformation"]
+    deformation.maps.first.norm = nnx.List([])
+    random = np.random.default_rng(0)
+    heard = random.normal(size=(1, 4, 4, 8)).astype(np.float32)
+    changed = heard.copy()
+    changed[0, 0, 0] += 1.0
+    speech = jnp.zeros((1, 8))
+    planes, others = (deformation.planes(jnp.asarray(x), speech) for x in (heard, changed))
+    assert planes.shape == (1, 1, 4, 4, 4)
+    far = np.abs(planes - others).max((0, 1, 4)) < 1e-7
+    np.testing.assert_array_equal(far, np.maximum(*np.indices((4, 4))) > 2)
+    points = jnp.array([[[0.9, 0.9, -0.9], [0.9, 0.9, 0.9], [-0.9, -0.9, 0.0]]])
+    moved = np.abs(deformation(points, planes, speech, None) - deformation(points, others, speech, None)).max((0, 2))
+    assert moved[:2].max() < 1e-7 < moved[2]
+
+
 def test_speech_comes_by_f_cm_alone_where_the_mean_is_not_heard() -> None:
     """What each place hears then decides all; the other kinds, which have no F_cm, hear the mean all the same."""
     config = settings("tiny,model.deform.hears_mean=False")

@@ -52,9 +52,10 @@ def measure_offsets(run: Run, clips: Sequence[ClipView]) -> dict[str, Any]:
 
     {"offsets" [31], "clips": {name: {"identity", "windows", "similarity" [31], "peak", "accuracy"}}, "accuracy"}:
     `similarity` is the mean cosine at each offset, lips against sound so many frames later, and `peak` the offset at
-    which it is greatest, between frames (`peak_offset`). `accuracy` {"single", "1s", "2s"} is how often in-sync beats speech shifted by 5 to 15 frames
-    (chance 0.5), for one window and for means over as many as begin within 1 and 2 seconds: {"mean",
-    "standard_error"}, of a clip from the means of blocks of neighbours. What a clip is too short for is None.
+    which it is greatest, between frames (`peak_offset`). `accuracy` {"single", "1s", "2s"} is how often in-sync beats
+    speech shifted by 5 to 15 frames (chance 0.5), for one window and for means over as many as begin within 1 and 2
+    seconds: {"mean", "standard_error"}, of a clip from the means of blocks of neighbours. What a clip is too short for
+    is None.
 
     Raises:
         JaxtalkError: a system without a sync network, or a clip that it cannot judge.

@@ -52,11 +52,11 @@ def plane_coordinates(
 
 
 def sample_planes(
-    planes: Float[Array, "*batch 3 height width channels"], coordinates: Float[Array, "*batch points 3"]
+    planes: Float[Array, "*batch planes height width channels"], coordinates: Float[Array, "*batch points 3"]
 ) -> Float[Array, "*batch points channels"]:
-    """The mean over the three planes of what they hold at a point: bilinear, borders at the edges of the outer cells,
-    zero outside (grid_sample with align_corners=False and zero padding)."""
-    places = jnp.stack([coordinates[..., jnp.array(axes)] for axes in AXES], -3)
+    """The mean over the planes, of which there may be the first alone, of what they hold at a point: bilinear, borders
+    at the edges of the outer cells, zero outside (grid_sample with align_corners=False and zero padding)."""
+    places = jnp.stack([coordinates[..., jnp.array(axes)] for axes in AXES[: planes.shape[-4]]], -3)
     return sample_zero_padded(planes, places).mean(-3)
 
 

@@ -55,6 +55,7 @@ class DeformConfig:
     kind: str = "full"  # nd: from the point and speech alone; fcd: tri-plane features in place of F_cm; none
     arch: str = "maps"  # or point_unet
     widths: tuple[int, ...] = (128, 256, 256)  # of the U-Net over maps
+    planes: int = 3  # that the U-Net makes; 1: only xy, whose cells are the places of the picture that heard
     plane_channels: int = 32
     hidden: int = 128  # of the MLP at each point
     frequencies: int = 4
@@ -229,6 +230,8 @@ def _check(config: S3DConfig) -> None:
         raise JaxtalkError(
             f"config.model.speech.heads: {model.speech.heads} do not divide the {model.speech.widths[-1]} channels"
         )
+    if not 1 <= model.deform.planes <= 3:
+        raise JaxtalkError(f"config.model.deform.planes: {model.deform.planes}; 1 (xy), 2 (and yz) or 3 (and xz)")
     if config.stages.field.w_shape and not model.speech.lips:
         raise JaxtalkError("config.stages.field.w_shape teaches what config.model.speech.lips tells; set that to True")
     if config.stages.field.w_listen and not model.speech.null_token:

@@ -40,7 +40,7 @@ class Deformation(nnx.Module):
         if settings.kind == "full":
             steps = _halvings(side)
             widths = settings.widths[: steps + 1]
-            self.maps = UNet(heard + mean, 3 * settings.plane_channels, widths, rngs=rngs)
+            self.maps = UNet(heard + mean, settings.planes * settings.plane_channels, widths, rngs=rngs)
         hidden: tuple[int, ...] = _ND_WIDTHS if settings.kind == "nd" else (settings.hidden,) * 2
         self.skips = settings.arch == "point_unet" and settings.kind != "nd"
         if self.skips:
@@ -56,7 +56,7 @@ class Deformation(nnx.Module):
 
     def planes(
         self, heard: Float[Array, "*batch side side heard"], speech: Float[Array, "*batch speech"]
-    ) -> Float[Array, "*batch 3 side side planes"] | None:
+    ) -> Float[Array, "*batch planes side side channels"] | None:
         """What the U-Net makes of F_cm and the speech: once a frame."""
         if self.settings.kind != "full":
             return None
@@ -65,12 +65,12 @@ class Deformation(nnx.Module):
             tiled = jnp.broadcast_to(speech[..., None, None, :], (*heard.shape[:-1], speech.shape[-1]))
             x = jnp.concatenate([heard, tiled], -1)
         x = self.maps(x.reshape(-1, *x.shape[-3:])).reshape(*x.shape[:-1], -1)
-        return jnp.moveaxis(x.reshape(*x.shape[:-1], 3, -1), -2, -4)
+        return jnp.moveaxis(x.reshape(*x.shape[:-1], self.settings.planes, -1), -2, -4)
 
     def __call__(
         self,
         coordinates: Float[Array, "*batch points 3"],
-        planes: Float[Array, "*batch 3 side side planes"] | None,
+        planes: Float[Array, "*batch planes side side channels"] | None,
         speech: Float[Array, "*batch speech"],
         features: Float[Array, "*batch points features"] | None,
     ) -> Float[Array, "*batch points 3"]:
