@@ -57,7 +57,7 @@ def small_config(arg: str = "tiny") -> ml_collections.ConfigDict:
     model.speech.update(feature="mel", widths=(8, 8), heads=2, audio_tokens=4)
     model.speech.update(placed=False, lips=False, null_token=False)
     model.deform.update(widths=(8, 8), plane_channels=4, hidden=8, frequencies=2)
-    model.deform.update(planes=3, hears_mean=True)
+    model.deform.update(norm="group", planes=3, hears_mean=True)
     model.decoder.update(hidden=(8, 8))
     model.superres.update(widths=(8, 8), residual_blocks=0)
     model.discriminator.update(base=64, limit=8)

@@ -92,13 +92,12 @@ def test_the_map_decides_where_speech_acts() -> None:
 
 
 def test_with_one_plane_a_point_hears_what_its_place_in_the_picture_heard() -> None:
-    """Whatever its depth; planes of depth would bring it what other places heard. One convolution reaches a cell far,
-    two reach two, but for the group normalisation, which all places share."""
-    config = settings("tiny,model.deform.planes=1,model.deform.hears_mean=False")
+    """Whatever its depth; planes of depth would bring it what other places heard. Two convolutions reach two cells far;
+    a group normalisation between them would reach all."""
+    config = settings("tiny,model.deform.planes=1,model.deform.norm=none,model.deform.hears_mean=False")
     deform = dataclasses.replace(config.model.deform, widths=(8,))
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, deform=deform))
     deformation: Any = _networks(config, moving=True)["deformation"]
-    deformation.maps.first.norm = nnx.List([])
     random = np.random.default_rng(0)
     heard = random.normal(size=(1, 4, 4, 8)).astype(np.float32)
     changed = heard.copy()

@@ -19,6 +19,7 @@ from jaxtalk.input.clips import select_frames, strangers
 from jaxtalk.input.inner_face import inner_face
 from jaxtalk.methods.api import Run, load_method
 
+WHERE = ("in_face", "below_nose")  # of the whole map, and of the face
 FRAMES = 100  # of a clip, at most, from its first on
 _UNDER_NOSE = 33  # landmark
 _SCALE = 4  # pixels of the drawn map for one of the picture's
@@ -42,12 +43,13 @@ def heat_maps(
     clips = strangers(run.config, run.workdir, folders, allow_seen=allow_seen)
     out, results = Path(out), {}
     out.mkdir(parents=True, exist_ok=True)
-    print(f"{'clip':32} {'below the nose':>15} {'of the face':>12}")
+    print(f"{'clip':32} {'in the face':>16} {'of it below the nose':>24}")
     for clip in clips:
         heat, source = heat_of(run, clip)
         results[clip.name] = found = measured(heat, source.track.landmarks[0], source.meta.size)
         draw(source.frame(0), heat, out / f"{clip.name}.png")
-        print(f"{clip.name:32} {found['heat_below_nose']:>15.3f} {found['area_below_nose']:>12.3f}")
+        shares = (f"{found[f'heat_{where}']:.2f} (even {found[f'area_{where}']:.2f})" for where in WHERE)
+        print("{:32} {:>16} {:>24}".format(clip.name, *shares))
     write_text(out / "heat_maps.json", json.dumps(results, indent=1) + "\n")
     print(f"wrote {out}")
     return results
@@ -66,7 +68,7 @@ def heat_of(run: Run, clip: ClipView) -> tuple[np.ndarray, ClipView]:
 
 
 def measured(heat: np.ndarray, landmarks: np.ndarray, size: tuple[int, int]) -> Mapping[str, float]:
-    """Of the inner face, the share of heat below the nose, and the share of area: what even heat would have there.
+    """The share of heat in the inner face, and of that the share below the nose; and of area, as even heat would have.
 
     Args:
         heat: [side, side] over the picture.
@@ -75,8 +77,12 @@ def measured(heat: np.ndarray, landmarks: np.ndarray, size: tuple[int, int]) -> 
     side = len(heat)
     face = np.asarray(Image.fromarray(inner_face(landmarks, size)).resize((side, side), Image.Resampling.BOX)) / 255
     below = (np.arange(side) + 0.5) * (size[0] / side) > landmarks[_UNDER_NOSE, 1]
-    shares = [float((mass * below[:, None]).sum() / mass.sum()) for mass in (heat * face, face)]
-    return {"heat_below_nose": shares[0], "area_below_nose": shares[1]}
+    shares = {}
+    for name, mass in (("heat", heat), ("area", np.ones_like(heat))):
+        inside = mass * face
+        shares[f"{name}_in_face"] = float(inside.sum() / mass.sum())
+        shares[f"{name}_below_nose"] = float((inside * below[:, None]).sum() / inside.sum())
+    return shares
 
 
 def draw(picture: np.ndarray, heat: np.ndarray, path: Path) -> None:

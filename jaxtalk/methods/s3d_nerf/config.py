@@ -55,6 +55,7 @@ class DeformConfig:
     kind: str = "full"  # nd: from the point and speech alone; fcd: tri-plane features in place of F_cm; none
     arch: str = "maps"  # or point_unet
     widths: tuple[int, ...] = (128, 256, 256)  # of the U-Net over maps
+    norm: str = "group"  # of its layers; or none: a normalisation over places tells each what the others heard
     planes: int = 3  # that the U-Net makes; 1: only xy, whose cells are the places of the picture that heard
     plane_channels: int = 32
     hidden: int = 128  # of the MLP at each point
@@ -178,7 +179,7 @@ _CHOICES: dict[str, dict[str, tuple[str, ...]]] = {
     "encoder": {"plane_proj": PROJECTIONS},
     "slots": {"slot_init": ("input", "gaussian")},
     "speech": {"feature": ("wav2vec2", "mel")},
-    "deform": {"kind": ("full", "nd", "fcd", "none"), "arch": ("maps", "point_unet")},
+    "deform": {"kind": ("full", "nd", "fcd", "none"), "arch": ("maps", "point_unet"), "norm": ("group", "none")},
     "superres": {"sr": ("unet", "hybrid4x")},
     "sampling": dict(SAMPLING_CHOICES),
 }

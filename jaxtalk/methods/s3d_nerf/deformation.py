@@ -40,7 +40,8 @@ class Deformation(nnx.Module):
         if settings.kind == "full":
             steps = _halvings(side)
             widths = settings.widths[: steps + 1]
-            self.maps = UNet(heard + mean, settings.planes * settings.plane_channels, widths, rngs=rngs)
+            outputs = settings.planes * settings.plane_channels
+            self.maps = UNet(heard + mean, outputs, widths, norm=settings.norm, rngs=rngs)
         hidden: tuple[int, ...] = _ND_WIDTHS if settings.kind == "nd" else (settings.hidden,) * 2
         self.skips = settings.arch == "point_unet" and settings.kind != "nd"
         if self.skips:
