@@ -340,6 +340,9 @@ def test_offsets_of_clips_are_measured(balls: list[Clip], tmp_path: Path, monkey
     assert results["clips"]["ball1"]["accuracy"]["2s"]["mean"] is None
     expected = np.mean([results["clips"][name]["accuracy"]["single"]["mean"] for name in pairs])
     np.testing.assert_allclose(results["accuracy"]["single"]["mean"], expected)
+    curves = [np.array(results["clips"][name]["similarity"], float) for name in pairs]
+    np.testing.assert_allclose(np.array(results["similarity"], float), np.nanmean(curves, 0))
+    assert results["peak"] == pytest.approx(peak_offset(np.array(results["similarity"], float)), abs=0.01)
     assert "ball1" in sync_offsets.table(results)
     monkeypatch.setattr(sync_offsets, "load_method", lambda name: SimpleNamespace())
     with pytest.raises(JaxtalkError, match="trains no lip-sync discriminator"):

@@ -40,7 +40,8 @@ def sync_offsets(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "sync_offsets.json", json.dumps(results, indent=1) + "\n")
-    curves = {name: np.array(clip["similarity"], float) for name, clip in results["clips"].items()}  # None is NaN
+    rows = {**results["clips"], **({"mean": results} if len(results["clips"]) > 1 else {})}
+    curves = {name: np.array(row["similarity"], float) for name, row in rows.items()}  # None is NaN
     write_image(out / "sync_offsets.png", draw_offsets(curves))
     print(table(results))
     print(f"wrote {out / 'sync_offsets.png'}")
@@ -50,7 +51,8 @@ def sync_offsets(
 def measure_offsets(run: Run, clips: Sequence[ClipView]) -> dict[str, Any]:
     """Similarity over offsets and accuracy of each clip, and their means over clips, then identities.
 
-    {"offsets" [31], "clips": {name: {"identity", "windows", "similarity" [31], "peak", "accuracy"}}, "accuracy"}:
+    {"offsets" [31], "clips": {name: {"identity", "windows", "similarity" [31], "peak", "accuracy"}}, and the means'
+    "similarity", "peak" and "accuracy"}:
     `similarity` is the mean cosine at each offset, lips against sound so many frames later, and `peak` the offset at
     which it is greatest, between frames (`peak_offset`). `accuracy` {"single", "1s", "2s"} is how often in-sync beats
     speech shifted by 5 to 15 frames (chance 0.5), for one window and for means over as many as begin within 1 and 2
@@ -64,10 +66,14 @@ def measure_offsets(run: Run, clips: Sequence[ClipView]) -> dict[str, Any]:
     if not hasattr(method, "sync_embeddings"):
         raise JaxtalkError(f"{run.workdir}: {run.config.method} trains no lip-sync discriminator; use a run that does")
     found = {clip.name: _measure(method.sync_embeddings(run, clip), clip.meta.identity) for clip in clips}
+    identities = {name: clip["identity"] for name, clip in found.items()}
+    columns = zip(*(clip["similarity"] for clip in found.values()), strict=True)
+    curve = [over_clips(dict(zip(found, map(_float, column), strict=True)), identities)["mean"] for column in columns]
     return {
         "offsets": list(range(-REACH, REACH + 1)),
         "least_shift": LEAST_SHIFT,
         "clips": found,
+        **_curve(np.array(curve)),
         "accuracy": {length: _over_clips(found, length) for length in LENGTHS},
     }
 
@@ -87,10 +93,13 @@ def _measure(embeddings: tuple[np.ndarray, np.ndarray], identity: str) -> dict[s
     return {
         "identity": identity,
         "windows": int(np.isfinite(lips).all(-1).sum()),
-        "similarity": [_number(value) for value in curve],
-        "peak": round(peak_offset(curve), 2),
+        **_curve(curve),
         "accuracy": accuracy,
     }
+
+
+def _curve(curve: np.ndarray) -> dict[str, Any]:
+    return {"similarity": [_number(value) for value in curve], "peak": round(peak_offset(curve), 2)}
 
 
 def _over_clips(found: Mapping[str, Any], length: str) -> dict[str, float | None]:
@@ -108,11 +117,9 @@ def _over_clips(found: Mapping[str, Any], length: str) -> dict[str, float | None
 def table(results: Mapping[str, Any]) -> str:
     """Lines of text: a clip each, and the mean."""
     lines = [f"{'clip':32} {'peak':>5}  " + "".join(f"{length:>16}" for length in LENGTHS)]
-    rows = {name: (f"{clip['peak']:+.1f}", clip["accuracy"]) for name, clip in results["clips"].items()}
-    rows["mean"] = ("", results["accuracy"])
-    for name, (peak, accuracy) in rows.items():
-        cells = (_cell(accuracy[length]) for length in LENGTHS)
-        lines.append(f"{name:32} {peak:>5}  " + "".join(f"{cell:>16}" for cell in cells))
+    for name, row in {**results["clips"], "mean": results}.items():
+        cells = (_cell(row["accuracy"][length]) for length in LENGTHS)
+        lines.append(f"{name:32} {row['peak']:>+5.1f}  " + "".join(f"{cell:>16}" for cell in cells))
     return "\n".join(lines)
 
 
