@@ -134,7 +134,7 @@ def tiny() -> tuple[ModelConfig, StagesConfig]:
             adam_b1=0.5,
             w_adv=0.002,
             w_sync=0.05,
-            w_listen=0.002,
+            w_listen=0.005,
             w_shape=0.2,
             listen_start=200,
             mouth_weight=30.0,
