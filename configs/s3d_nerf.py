@@ -18,8 +18,8 @@ speech that is a second late:
     w_sync=0                 28.0 / 27.1 / 25.6    0.16 +- 0.06    32.6 / 29.8 / 28.0    0.35 +- 0.07
     the picture itself       24.2 / 22.9 / 20.0                    30.9 / 27.9 / 25.8
 
-One run each, one seed. All of the heat map (`jaxtalk heat-maps`) lies below their noses. The lip-sync discriminator tells
-their speech from speech shifted by 5 to 15 frames in 0.69 of windows of 0.2 s, and in 0.98 of means over a second.
+One run each, one seed. All heat in their faces (`jaxtalk heat-maps`) lies below the nose. The lip-sync discriminator
+tells their speech from speech that is 5 to 15 frames off in 0.69 of windows of 0.2 s, 0.98 of means over a second.
 
 After the variant come comma-separated settings, later ones over earlier ones: `clip` (a folder; again for each),
 `held_out` (an identity; again for each), `same_person=a=b`, `size`, `steps`, the ablations below, or any key of the
