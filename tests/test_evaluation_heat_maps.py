@@ -43,6 +43,7 @@ def test_even_heat_has_the_share_of_the_area_and_heat_at_the_mouth_more() -> Non
     assert found["heat_in_face"] == pytest.approx(found["area_in_face"], abs=1e-6)
     heat[:, 0] = 1e6  # beside the face: does not count below the nose
     beside = heat_maps.measured(heat, _landmarks(), (32, 32))
+    assert heat_maps.measured(0 * heat, _landmarks(), (32, 32))["heat_below_nose"] == 0  # nobody listens
     assert beside["heat_below_nose"] == found["heat_below_nose"] and beside["heat_in_face"] < 1e-4
 
 

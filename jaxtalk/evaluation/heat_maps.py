@@ -79,9 +79,9 @@ def measured(heat: np.ndarray, landmarks: np.ndarray, size: tuple[int, int]) -> 
     below = (np.arange(side) + 0.5) * (size[0] / side) > landmarks[_UNDER_NOSE, 1]
     shares = {}
     for name, mass in (("heat", heat), ("area", np.ones_like(heat))):
-        inside = mass * face
-        shares[f"{name}_in_face"] = float(inside.sum() / mass.sum())
-        shares[f"{name}_below_nose"] = float((inside * below[:, None]).sum() / inside.sum())
+        inside, least = mass * face, 1e-12  # of a map without any heat
+        shares[f"{name}_in_face"] = float(inside.sum() / max(mass.sum(), least))
+        shares[f"{name}_below_nose"] = float((inside * below[:, None]).sum() / max(inside.sum(), least))
     return shares
 
 
