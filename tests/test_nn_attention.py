@@ -13,7 +13,7 @@ from jaxtalk.nn.spatial_slots import SpatialSlots, place_waves
 
 
 def _slots(init: str = "input", iterations: int = 2) -> SpatialSlots:
-    return SpatialSlots(6, 8, 9, iterations, init, rngs=nnx.Rngs(0))
+    return SpatialSlots(6, 8, 3, iterations, init, rngs=nnx.Rngs(0))
 
 
 def _inputs(seed: int = 0) -> jax.Array:

@@ -328,7 +328,9 @@ def test_a_curve_is_drawn_with_its_gaps_and_its_peak() -> None:
     assert 10 < np.ptp(columns[0]) < 500
 
 
-def test_offsets_of_clips_are_measured(balls: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offsets_of_clips_are_measured_written_and_drawn(
+    balls: list[Clip], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pairs = {"ball0": planted(120, 0, noise=1.0), "ball1": planted(30, 3, seed=1)}
     run = SimpleNamespace(workdir=tmp_path, config=SimpleNamespace(method="s3d"))
     method = SimpleNamespace(sync_embeddings=lambda run, clip: pairs[clip.name])
@@ -344,6 +346,8 @@ def test_offsets_of_clips_are_measured(balls: list[Clip], tmp_path: Path, monkey
     np.testing.assert_allclose(np.array(results["similarity"], float), np.nanmean(curves, 0))
     assert results["peak"] == pytest.approx(peak_offset(np.array(results["similarity"], float)), abs=0.01)
     assert "ball1" in sync_offsets.table(results)
+    sync_offsets.draw(results, tmp_path / "offsets.png")
+    assert (tmp_path / "offsets.png").stat().st_size > 5000
     monkeypatch.setattr(sync_offsets, "load_method", lambda name: SimpleNamespace())
     with pytest.raises(JaxtalkError, match="trains no lip-sync discriminator"):
         sync_offsets.measure_offsets(run, balls)  # type: ignore[arg-type]

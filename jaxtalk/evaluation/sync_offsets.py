@@ -12,7 +12,7 @@ import numpy as np
 from jaxtalk.clip import ClipView, write_image
 from jaxtalk.errors import JaxtalkError
 from jaxtalk.evaluation.results import write_text
-from jaxtalk.evaluation.statistics import over_clips
+from jaxtalk.evaluation.statistics import clip_weights, over_clips
 from jaxtalk.methods.api import Run, load_method
 from jaxtalk.metrics.offset_plot import draw_offsets
 from jaxtalk.metrics.sync_windows import LEAST_SHIFT, REACH, mean_and_error, offset_curve, peak_offset, told_apart
@@ -40,9 +40,7 @@ def sync_offsets(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "sync_offsets.json", json.dumps(results, indent=1) + "\n")
-    rows = {**results["clips"], **({"mean": results} if len(results["clips"]) > 1 else {})}
-    curves = {name: np.array(row["similarity"], float) for name, row in rows.items()}  # None is NaN
-    write_image(out / "sync_offsets.png", draw_offsets(curves))
+    draw(results, out / "sync_offsets.png")
     print(table(results))
     print(f"wrote {out / 'sync_offsets.png'}")
     return results
@@ -74,7 +72,7 @@ def measure_offsets(run: Run, clips: Sequence[ClipView]) -> dict[str, Any]:
         "least_shift": LEAST_SHIFT,
         "clips": found,
         **_curve(np.array(curve)),
-        "accuracy": {length: _over_clips(found, length) for length in LENGTHS},
+        "accuracy": {length: _over_clips(found, identities, length) for length in LENGTHS},
     }
 
 
@@ -102,15 +100,12 @@ def _curve(curve: np.ndarray) -> dict[str, Any]:
     return {"similarity": [_number(value) for value in curve], "peak": round(peak_offset(curve), 2)}
 
 
-def _over_clips(found: Mapping[str, Any], length: str) -> dict[str, float | None]:
+def _over_clips(found: Mapping[str, Any], identities: Mapping[str, str], length: str) -> dict[str, float | None]:
     """The mean over clips, then identities; its error is for these clips."""
     means = {name: _float(clip["accuracy"][length]["mean"]) for name, clip in found.items()}
-    identities = {name: clip["identity"] for name, clip in found.items()}
-    having = {name: value for name, value in means.items() if np.isfinite(value)}
-    people = [identities[name] for name in having]
-    weights = {name: 1 / (len(set(people)) * people.count(identities[name])) for name in having}
-    errors = {name: _float(found[name]["accuracy"][length]["standard_error"]) for name in having}
-    error = np.sqrt(sum((weights[name] * errors[name]) ** 2 for name in having)) if having else float("nan")
+    weights = clip_weights({name: identities[name] for name, value in means.items() if np.isfinite(value)})
+    errors = {name: _float(found[name]["accuracy"][length]["standard_error"]) for name in weights}
+    error = np.sqrt(sum((weights[name] * errors[name]) ** 2 for name in weights)) if weights else float("nan")
     return {"mean": _number(over_clips(means, identities)["mean"]), "standard_error": _number(float(error))}
 
 
@@ -121,6 +116,13 @@ def table(results: Mapping[str, Any]) -> str:
         cells = (_cell(row["accuracy"][length]) for length in LENGTHS)
         lines.append(f"{name:32} {row['peak']:>+5.1f}  " + "".join(f"{cell:>16}" for cell in cells))
     return "\n".join(lines)
+
+
+def draw(results: Mapping[str, Any], path: Path) -> None:
+    """A PNG of the mean cosine over offsets of each clip, and of several clips the mean."""
+    rows = {**results["clips"], **({"mean": results} if len(results["clips"]) > 1 else {})}
+    curves = {name: np.array(row["similarity"], float) for name, row in rows.items()}  # None is NaN
+    write_image(path, draw_offsets(curves))
 
 
 def _cell(accuracy: Mapping[str, float | None]) -> str:

@@ -18,12 +18,7 @@ from jaxtalk.clip import ClipView
 from jaxtalk.few_shot.coefficients import coefficients
 from jaxtalk.few_shot.config import FewShotConfig, StageConfig
 from jaxtalk.few_shot.examples import TargetExamples, example_spec
-from jaxtalk.few_shot.frames import (
-    all_networks,
-    encode_person,
-    reference_conditions,
-    render_frames,
-)
+from jaxtalk.few_shot.frames import all_networks, encode_person, reference_conditions, render_frames
 from jaxtalk.few_shot.networks import condition, with_identity
 from jaxtalk.few_shot.person import Person, person_of
 from jaxtalk.few_shot.picture import see, slot_noise
@@ -35,7 +30,7 @@ from jaxtalk.methods.api import Batch, Networks, Phase, Term
 from jaxtalk.nn.feature_encoders import Resnet34Features
 from jaxtalk.nn.speech_coefficients import Normaliser, SpeechToCoefficients
 from jaxtalk.ops.compositing import Composite
-from jaxtalk.rays.parameters import parameters_of
+from jaxtalk.rays.parameters import abstract_parameters, parameters_of
 from jaxtalk.rays.rendering import rays_through
 from jaxtalk.rays.speech_code import speech_code
 
@@ -258,5 +253,5 @@ def adapt_stage(config: FewShotConfig, steps: int, from_scratch: bool) -> FieldS
         taken = {name: getattr(config.stages.field, name) for name in _FROM_SCRATCH}
         settings = dataclasses.replace(settings, **taken)
         return FieldStage("adapt", config, settings, own_statistics=True)
-    names = nnx.eval_shape(lambda: all_networks(config.model, jax.random.key(0)))
+    names = abstract_parameters(all_networks, config.model)
     return FieldStage("adapt", config, settings, init_from=dict.fromkeys(names, "field"))

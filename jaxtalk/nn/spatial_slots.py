@@ -18,14 +18,14 @@ class SpatialSlots(nnx.Module):
     MLP, `iterations` times.
 
     Args:
-        cells: K, how many there are; of a square map.
+        side: of the square map; K is its square.
         init: "input" starts each slot from the input of its own cell and a learned position (at first `place_waves`),
             so that slot k means place k; "gaussian" from learned noise (one mean and deviation for all), drawn once and
             kept.
     """
 
     def __init__(
-        self, inputs: int, width: int, cells: int, iterations: int = 3, init: str = "input", *, rngs: nnx.Rngs
+        self, inputs: int, width: int, side: int, iterations: int = 3, init: str = "input", *, rngs: nnx.Rngs
     ) -> None:
         if init not in ("input", "gaussian"):
             raise ValueError(f"init must be 'input' or 'gaussian', not {init!r}")
@@ -41,11 +41,11 @@ class SpatialSlots(nnx.Module):
         self.out = linear(2 * width, width, rngs=rngs)
         if init == "input":
             self.first = linear(inputs, width, rngs=rngs)
-            self.position = nnx.Param(place_waves(round(cells**0.5), width))
+            self.position = nnx.Param(place_waves(side, width))
         else:
             self.mean = nnx.Param(jax.random.normal(rngs.params(), (1, width)) * width**-0.5)
             self.log_deviation = nnx.Param(jnp.zeros((1, width)))
-            self.noise = nnx.Variable(jax.random.normal(rngs.params(), (cells, width)))
+            self.noise = nnx.Variable(jax.random.normal(rngs.params(), (side**2, width)))
 
     def __call__(self, inputs: Float[Array, "batch cells inputs"]) -> Float[Array, "batch cells width"]:
         inputs = self.norm_inputs(inputs)

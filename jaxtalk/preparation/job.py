@@ -138,6 +138,7 @@ class Job:
             "audio": None if options.audio is None else _sha256(self.audio),
             "start": options.start,
             "end": options.end,
+            # Not where it is 0: clips that were made before there was this option are made as now.
             **({"audio_offset": options.audio_offset} if options.audio_offset else {}),
         })  # fmt: skip
         detector = {"landmarker": _sha256(self.landmarker)}

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxtalk.clip import ClipView
@@ -28,6 +27,7 @@ from jaxtalk.methods.s3d_nerf.speech import SpeechTokens
 from jaxtalk.methods.s3d_nerf.truth import Truth, psnr_in
 from jaxtalk.nn.sync_network import SyncNetwork, judge
 from jaxtalk.ops.triplane import View
+from jaxtalk.rays.parameters import abstract_parameters
 
 PICTURES = ("coarse", "fine")  # what is made of a target, and judged
 _QUIET = 1e-4  # attention below which nothing is gained
@@ -86,7 +86,7 @@ class FieldStage:
     def phases(self) -> tuple[Phase, ...]:
         """The generator; and where they judge, the discriminators from `adv_start` on."""
         settings = self.settings
-        names = tuple(nnx.eval_shape(lambda: generator(self.config, jax.random.key(0))))
+        names = tuple(abstract_parameters(generator, self.config))
         phases = [Phase("generator", names, optimizer(settings, settings.learning_rate), self.losses)]
         if settings.w_adv:
             adam = optimizer(settings, settings.discriminator_rate)

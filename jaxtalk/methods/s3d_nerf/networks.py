@@ -64,7 +64,7 @@ def generator(config: S3DConfig, key: jax.Array) -> Networks:
     if kind == "full":
         slots = model.slots
         networks["slots"] = SpatialSlots(
-            3 * features, slots.width, slots.grid**2, slots.iterations, slots.slot_init, rngs=rngs
+            3 * features, slots.width, slots.grid, slots.iterations, slots.slot_init, rngs=rngs
         )
         networks["attention"] = CrossAttention(
             slots.width, speech, speech, model.speech.heads, model.speech.null_token, rngs=rngs
